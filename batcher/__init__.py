@@ -1,0 +1,43 @@
+"""Turn many single calls into few bulk calls, for Python code that has threads and no event loop."""
+
+from batcher._batcher import Batcher
+from batcher._decorators import Batched, BatchedMethod, batched
+from batcher._sigterm import drain_on_sigterm
+from batcher._status import BatcherStatus, BatchRecord, FlushReport
+from batcher.errors import (
+    BatcherClosedError,
+    BatcherError,
+    BatchError,
+    ForkedError,
+    HandlerTimeoutError,
+    ItemDroppedError,
+    ItemTimeoutError,
+    ItemTooHeavyError,
+    MissingResultError,
+    QueueFullError,
+    ReentrantCallError,
+    ResultShapeError,
+)
+
+__all__ = [
+    "BatchError",
+    "BatchRecord",
+    "Batched",
+    "BatchedMethod",
+    "Batcher",
+    "BatcherClosedError",
+    "BatcherError",
+    "BatcherStatus",
+    "FlushReport",
+    "ForkedError",
+    "HandlerTimeoutError",
+    "ItemDroppedError",
+    "ItemTimeoutError",
+    "ItemTooHeavyError",
+    "MissingResultError",
+    "QueueFullError",
+    "ReentrantCallError",
+    "ResultShapeError",
+    "batched",
+    "drain_on_sigterm",
+]

@@ -1,0 +1,476 @@
+"""`Batcher`, the façade."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from batcher import _flusher
+from batcher._drain import close, flush, request_flush
+from batcher._future import Failure, ItemFuture, claim_locked, settle_locked
+from batcher._group import Ticket, is_tracked
+from batcher._intake import Intake
+from batcher._lifecycle import hook_exit, register, watch
+from batcher._line import Line, Options, nothing
+from batcher._options import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_flag,
+    check_seconds,
+    check_weight,
+    check_weight_limit,
+    require_seconds,
+)
+from batcher._process import alive
+from batcher.errors import ItemTooHeavyError, QueueFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor, Future
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Self
+
+    from batcher._status import BatcherStatus, BatchRecord, FlushReport
+    from batcher.errors import BatcherError
+
+T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # Any where the handler returns None, or isn't there yet.
+    R = TypeVarWithDefault("R", default=Any)
+    Handler = Callable[[list[T]], Sequence[R | Exception] | Mapping[Any, R | Exception] | None]
+else:
+    R = TypeVar("R")
+
+_OVERFLOWS = ("block", "raise", "drop_oldest", "drop_newest")
+_numbers = itertools.count(1)
+
+
+class Batcher(Generic[T, R]):
+    """Turns many single calls into few calls of a bulk handler.
+
+    `add` puts an item into a queue and returns its Future at once. A background thread takes batches from
+    the queue, calls `handler(items)`, and settles one Future per item. A batch leaves when it is full,
+    when its oldest item has waited `max_delay` seconds, or when `flush` or `close` asks for it. The thread
+    starts with the first item. At normal interpreter exit what is pending is delivered within
+    `exit_timeout`; a forked child starts with an empty queue.
+
+    The handler gets a list of its own and returns None, a sequence with a result for each item in order,
+    or a mapping by item. A result that is an Exception fails that item alone; raising fails the batch.
+
+    Thread safety: every method may be called from any thread. Handlers, hooks and callbacks may call
+    `add`, `put` and `status`; there `flush`, `close` and waiting for an unsettled future raise
+    `ReentrantCallError`. Signal handlers and destructors may call `add`, `put`, `status`, and `cancel`
+    of a future.
+
+    Example:
+        >>> def square(numbers):
+        ...     return [n * n for n in numbers]
+        >>> with Batcher(square, max_delay=0.01) as squares:
+        ...     squares.add(7).result()
+        49
+    """
+
+    def __init__(
+        self,
+        handler: Handler[T, R] | None = None,
+        *,
+        max_batch_size: int = 100,
+        max_delay: float | None = 0.05,
+        max_batch_weight: float | None = None,
+        weigh: Callable[[T], float] | None = None,
+        batch_key: Callable[[T], Hashable] | None = None,
+        max_pending: int = 10_000,
+        max_pending_weight: float | None = None,
+        overflow: str = "block",
+        max_concurrent: int = 1,
+        executor: Executor | None = None,
+        handler_timeout: float | None = None,
+        around_batch: Callable[[], AbstractContextManager[object]] | None = None,
+        on_error: Callable[[BaseException, list[T]], object] | None = None,
+        on_batch: Callable[[BatchRecord], object] | None = None,
+        on_drop: Callable[[T, BaseException], object] | None = None,
+        exit_timeout: float = 5.0,
+        name: str | None = None,
+    ) -> None:
+        """Make a batcher; no thread is started before the first item.
+
+        Args:
+            handler: Called with a list of items; None: set later by `register_handler`.
+            max_batch_size: The most items that one handler call gets, also on flush and close.
+            max_delay: Seconds from the arrival of a batch's oldest item to its start. None: no time
+                trigger. 0: at once.
+            max_batch_weight: The most that the items of one call may weigh together; needs `weigh`.
+            weigh: Returns an item's weight, a finite number of 0 or more. Called in `add`.
+            batch_key: Returns an item's key. Items of different keys never share a call; of one key, one
+                call runs at a time, in order. Called in `add`.
+            max_pending: The most items that wait; items in a handler don't count.
+            max_pending_weight: The most that the waiting items may weigh together; needs `weigh`.
+            overflow: What `add` does when there is no room. "block": wait for it. "raise": raise
+                QueueFullError. "drop_oldest": the item that waits longest fails with ItemDroppedError.
+                "drop_newest": the new one does.
+            max_concurrent: Handler calls at once. 1: one after another, in order.
+            executor: Where handlers run, never shut down here. None: on the flusher thread, or on daemon
+                threads where that can't do (several at once, timeouts).
+            handler_timeout: Seconds for one handler call. Then its items fail with HandlerTimeoutError,
+                its thread is given up and another takes its place. None: no limit.
+            around_batch: Returns a context manager that is entered around each handler call, on the
+                thread that runs it (a Flask app's `app_context`, say).
+            on_error: Called as `on_error(error, items)` once for each handler call with failed items: with
+                the error and those items. Several errors come as an ExceptionGroup.
+            on_batch: Called with a BatchRecord after each handler call.
+            on_drop: Called as `on_drop(item, error)` for each dropped item.
+            exit_timeout: Seconds that an unclosed batcher may take to drain at interpreter exit.
+            name: For thread names and the log; by default "batcher-1" and so on.
+
+        Raises:
+            TypeError: An option has the wrong type.
+            ValueError: An option is out of range, or needs another one.
+        """
+        if weigh is None and (max_batch_weight is not None or max_pending_weight is not None):
+            raise ValueError(
+                "max_batch_weight and max_pending_weight need weigh, "
+                f"got {max_batch_weight!r} and {max_pending_weight!r} without it"
+            )
+        hooks = {"on_error": on_error, "on_batch": on_batch, "on_drop": on_drop, "around_batch": around_batch}
+        for option, value in {"handler": handler, "weigh": weigh, "batch_key": batch_key, **hooks}.items():
+            check_callable(option, value)
+        check_choice("overflow", overflow, _OVERFLOWS)
+        if executor is not None and not callable(getattr(executor, "submit", None)):
+            raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {executor!r}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str or None, got {name!r}")
+        self._options = Options(
+            handler=handler,
+            max_batch_size=check_count("max_batch_size", max_batch_size),
+            max_delay=check_seconds("max_delay", max_delay),
+            max_batch_weight=check_weight_limit("max_batch_weight", max_batch_weight),
+            weigh=weigh,
+            batch_key=batch_key,
+            max_pending=check_count("max_pending", max_pending),
+            max_pending_weight=check_weight_limit("max_pending_weight", max_pending_weight),
+            overflow=overflow,
+            max_concurrent=check_count("max_concurrent", max_concurrent),
+            executor=executor,
+            handler_timeout=check_seconds("handler_timeout", handler_timeout, positive=True),
+            around_batch=around_batch,
+            on_error=on_error,
+            on_batch=on_batch,
+            on_drop=on_drop,
+            exit_timeout=require_seconds("exit_timeout", exit_timeout),
+            name=f"batcher-{next(_numbers)}" if name is None else name,
+        )
+        self._needs_entry = batch_key is not None or weigh is not None
+        self._warns = True
+        self._pin: Callable[[], object] = nothing
+        self._set_up(handler)
+
+    def _set_up(self, handler: Callable[[list[Any]], object] | None) -> None:
+        """Make the line, for this process."""
+        line = Line(self._options)
+        line.handler = handler
+        line.pin = self._pin
+        self._line = line
+        self._intake = Intake(line, partial(_start, line))
+        register(line, self)
+        self._finalizer = watch(self, line, warns=self._warns)
+
+    def restart(self) -> None:
+        """Start anew with an empty line: this is a forked child, and the old one is the parent's."""
+        self._finalizer.detach()
+        self._set_up(self._line.handler)
+
+    def belong_to(self, instance: Callable[[], object] = nothing) -> None:
+        """Be the batcher of a batched function: end silently with it, since nobody else can close this.
+
+        What `instance()` returns is kept alive while items wait or run.
+        """
+        self._warns = False
+        self._pin = instance
+        self._finalizer.detach()
+        self._finalizer = watch(self, self._line, warns=False)
+        self._line.pin = instance
+
+    # Items in
+
+    def add(self, item: T, *, timeout: float | None = None, block_timeout: float | None = None) -> Future[R]:
+        """Put `item` into the queue and return its Future.
+
+        Returns at once, unless the queue is full under overflow "block".
+
+        Args:
+            item: What the handler will get.
+            timeout: The item's own deadline, in seconds from now. When it passes first, the future fails
+                with ItemTimeoutError and the item leaves the queue; if a handler has it, what the handler
+                returns for it is thrown away. None: no deadline.
+            block_timeout: The longest wait for room, in seconds. None: as long as it takes (but no longer
+                than `timeout`).
+
+        Returns:
+            A future that raises the handler's own exception, ItemTimeoutError, HandlerTimeoutError,
+            ItemDroppedError, ResultShapeError, MissingResultError, BatcherClosedError, or BatchError.
+
+        Raises:
+            BatcherClosedError: The batcher is closed.
+            QueueFullError: No room, under "raise", or for `block_timeout` seconds under "block".
+            ItemTooHeavyError: The item alone is above `max_batch_weight` or `max_pending_weight`.
+            Exception: Whatever `batch_key` or `weigh` raises; nothing was accepted.
+        """
+        line = self._line
+        inbox = line.inbox
+        future: ItemFuture[R] = ItemFuture(item, line)
+        if timeout is None and len(inbox) < line.gate and alive[0] and not self._needs_entry:
+            try:
+                inbox.append(future)
+                if len(inbox) >= line.ring_at:
+                    self._intake.attend()
+            except BaseException:  # Ctrl-C between the append and the ring
+                self._intake.attend()
+                raise
+            return future
+        self._add_slowly(future, timeout, block_timeout)
+        return future
+
+    def put(self, item: T, *, block_timeout: float | None = None) -> None:
+        """Put `item` into the queue and forget it: no Future is made.
+
+        A failure reaches `on_error`, or the log where there is none. Blocks and raises as `add`.
+        """
+        line = self._line
+        inbox = line.inbox
+        if len(inbox) < line.gate and alive[0] and not self._needs_entry and not is_tracked(item):
+            try:
+                inbox.append(item)
+                if len(inbox) >= line.ring_at:
+                    self._intake.attend()
+            except BaseException:  # Ctrl-C between the append and the ring
+                self._intake.attend()
+                raise
+            return
+        entry = Ticket(item) if self._needs_entry or is_tracked(item) else item
+        self._add_slowly(entry, None, block_timeout)
+
+    def add_many(
+        self, items: Iterable[T], *, timeout: float | None = None, block_timeout: float | None = None
+    ) -> list[Future[R]]:
+        """Put all `items` into the queue, in order and under one lock, and return their Futures.
+
+        Under overflow "raise" all enter or none. Under "block" they enter as room appears; when
+        `block_timeout` ends, the futures of the rest come back failed with QueueFullError. Arguments
+        and errors as `add`.
+        """
+        futures: list[ItemFuture[R]] = [ItemFuture(item, self._line) for item in items]
+        seconds, until = self._limits(timeout, block_timeout)
+        if not futures:
+            return []
+        for future in futures:
+            self._prepare(future)
+        entered, error = self._enter(futures, until)
+        if error is not None:
+            if self._options.overflow != "block" or (not entered and not isinstance(error, QueueFullError)):
+                raise error
+            self._fail(futures[entered:], error)
+        self._set_deadlines(futures[:entered], seconds)
+        return list(futures)
+
+    def map(self, items: Iterable[T], *, timeout: float | None = None) -> Iterator[R]:
+        """Yield the results of `items`, in order.
+
+        Lazy: at most three batches of items are under way beyond the result that was yielded last, so
+        that an infinite input is fine. When the input ends, what is left is sent at once.
+
+        Args:
+            items: May be lazy or infinite.
+            timeout: Seconds, from this call, in which each result must be there. None: no limit.
+
+        Raises:
+            TimeoutError: The time is over.
+            Exception: An item's own error, when it is that item's turn; or what `items` raises, after
+                the results of what it gave before.
+        """
+        seconds = check_seconds("timeout", timeout)
+        deadline = None if seconds is None else self._line.clock.monotonic() + seconds
+        return self._results(iter(items), deadline)
+
+    def _results(self, items: Iterator[T], deadline: float | None) -> Iterator[R]:
+        ahead = 3 * self._options.max_batch_size
+        under_way: deque[Future[R]] = deque()
+        problem: BaseException | None = None
+        is_open = True
+        try:
+            while is_open or under_way:
+                while is_open and len(under_way) < ahead:
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        is_open = False
+                    except Exception as error:  # noqa: BLE001 - raised below, when it is its turn
+                        is_open, problem = False, error
+                    else:
+                        under_way.append(self.add(item))
+                    if not is_open:
+                        request_flush(self._line)
+                if under_way:
+                    left = None if deadline is None else max(deadline - self._line.clock.monotonic(), 0.0)
+                    yield under_way.popleft().result(left)
+            if problem is not None:
+                raise problem
+        finally:
+            for future in under_way:
+                future.cancel()
+
+    def register_handler(self, handler: Handler[T, R]) -> Handler[T, R]:
+        """Set the handler, and return it, so that this is a decorator as well.
+
+        Items that were added before wait for it. A later call replaces the handler for the batches to
+        come.
+
+        Raises:
+            TypeError: `handler` isn't callable.
+        """
+        check_callable("handler", handler, optional=False)
+        self._line.handler = handler
+        self._line.wake()
+        return handler
+
+    # Batches out
+
+    def flush(self, timeout: float | None = None) -> FlushReport:
+        """Send all that was added before this call, and wait until it is settled.
+
+        A paused batcher sends as well. Without a handler this waits for one.
+
+        Args:
+            timeout: The longest wait in seconds; what is left then goes on. None: no limit.
+
+        Returns:
+            What has become of those items; `complete` says whether all went well.
+
+        Raises:
+            ReentrantCallError: Called by the batcher's own handler, hook or callback, or by a signal
+                handler or destructor on top of a call of this batcher.
+        """
+        return flush(self._line, check_seconds("timeout", timeout))
+
+    def pause(self) -> None:
+        """Stop automatic batches: until `resume`, only `flush` and `close` send."""
+        self._line.is_paused = True
+
+    def resume(self) -> None:
+        """Start automatic batches again."""
+        self._line.is_paused = False
+        self._line.wake()
+        _flusher.run_all_here(self._line)
+
+    def status(self) -> BatcherStatus:
+        """Return a frozen snapshot of what waits, what runs, and what has become of all."""
+        return self._line.status()
+
+    def close(self, timeout: float | None = None, *, drain: bool = True) -> FlushReport:
+        """Refuse new items, send what waits, and let the threads go.
+
+        May be called again, from many threads. An item that is in a handler when the timeout ends keeps
+        its future.
+
+        Args:
+            timeout: The longest wait in seconds; what is unsent then fails with BatcherClosedError and
+                counts as dropped. None: no limit.
+            drain: False: cancel what waits instead. (What was `put`, and so has no future to cancel,
+                is dropped.)
+
+        Returns:
+            What has become of the items that were unsettled at the call.
+
+        Raises:
+            ReentrantCallError: As `flush`.
+        """
+        check_flag("drain", drain)
+        report = close(self._line, check_seconds("timeout", timeout), drain=drain)
+        self._finalizer.detach()
+        return report
+
+    def __enter__(self) -> Self:
+        """Return the batcher itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close: drain and wait, however long it takes."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show the name, the state and the counts."""
+        status = self.status()
+        return (
+            f"<Batcher {self._options.name!r} {status.state} pending={status.pending} processing={status.processing}>"
+        )
+
+    # The slow way in
+
+    def _limits(self, timeout: float | None, block_timeout: float | None) -> tuple[float | None, float | None]:
+        """Return the items' deadline, and when to stop waiting for room."""
+        now = self._line.clock.monotonic()
+        seconds = check_seconds("timeout", timeout)
+        blocks = check_seconds("block_timeout", block_timeout)
+        limits = [limit for limit in (seconds, blocks) if limit is not None]
+        return None if seconds is None else now + seconds, now + min(limits) if limits else None
+
+    def _prepare(self, entry: ItemFuture[R] | Ticket) -> None:
+        """Ask the user's functions for the entry's key and weight."""
+        options = self._options
+        if options.batch_key is not None:
+            key = options.batch_key(entry._result)
+            hash(key)  # here, where what it raises refuses the item
+            entry._key = key
+        if options.weigh is not None:
+            weight = check_weight(options.weigh(entry._result))
+            for name in ("max_batch_weight", "max_pending_weight"):
+                limit = getattr(options, name)
+                if limit is not None and weight > limit:
+                    raise ItemTooHeavyError(f"the item weighs {weight}, and {name} is {limit}")
+            entry._weight = weight
+
+    def _add_slowly(self, entry: Any, timeout: float | None, block_timeout: float | None) -> None:  # noqa: ANN401
+        """Let one entry in by all the rules."""
+        deadline, until = self._limits(timeout, block_timeout)
+        if self._needs_entry:
+            self._prepare(entry)
+        _, error = self._enter([entry], until)
+        if error is not None:
+            raise error
+        if deadline is not None:
+            self._set_deadlines([entry], deadline)
+
+    def _enter(self, entries: list[Any], until: float | None) -> tuple[int, BatcherError | None]:
+        entered = self._intake.admit(entries, until)
+        _flusher.run_all_here(self._line)
+        return entered
+
+    def _set_deadlines(self, futures: list[ItemFuture[R]], deadline: float | None) -> None:
+        if deadline is None:
+            return
+        line = self._line
+        with line.lock:
+            for future in futures:
+                line.set_deadline_locked(future, deadline)
+        _flusher.relieve(line)
+        line.wake()
+
+    def _fail(self, futures: list[ItemFuture[R]], error: BatcherError) -> None:
+        """Settle futures whose items never entered."""
+        with self._line.lock:
+            for future in futures:
+                claim_locked(future)
+                settle_locked(future, Failure(error, shared=len(futures) > 1))
+
+
+def _start(line: Line) -> None:
+    """Start the line's flusher, and have the process deliver at exit."""
+    hook_exit()
+    _flusher.start(line)

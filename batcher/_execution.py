@@ -1,0 +1,85 @@
+"""Run one batch's handler call.
+
+A `HandlerCall` is all that travels to the thread, or through a borrowed executor to the process, that
+runs the handler. Where the executor pickles, the handler, `around_batch` and the items must be
+picklable; what comes back is picklable where the handler's answer is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batcher import _reentry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from types import FrameType
+
+    from batcher._reentry import Token
+
+_GENERATOR_FLAGS = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerCall:
+    """A handler and all that is done around it.
+
+    Attributes:
+        handler: The user's bulk function.
+        around_batch: A context manager factory entered around the call, or None.
+        token: Whose call it is, so that the handler's own calls are recognised.
+    """
+
+    handler: Callable[[list[Any]], object]
+    around_batch: Callable[[], AbstractContextManager[object]] | None
+    token: Token
+
+    def __call__(self, items: Sequence[Any]) -> object:
+        """Call the handler with a list of its own, and return what it returns."""
+        with _reentry.running(self.token):
+            if self.around_batch is None:
+                return self.handler(list(items))
+            with self.around_batch():
+                return self.handler(list(items))
+            return None  # the context manager has swallowed the handler's error
+
+
+def trim(error: BaseException) -> BaseException:
+    """Take our own frames off the error's traceback: they hold the batch, and tell the user nothing."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("batcher._"):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+def free_frames(error: BaseException) -> None:
+    """Let go of the local variables that the error's tracebacks keep: the batch is among them.
+
+    The places stay readable in the traceback. Called when everybody was told: a caller may keep its
+    future, and so the error, for as long as it likes.
+    """
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        chain += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            chain += link.exceptions
+        trace = link.__traceback__
+        while trace is not None:
+            _clear(trace.tb_frame)
+            trace = trace.tb_next
+
+
+def _clear(frame: FrameType) -> None:
+    if frame.f_code.co_flags & _GENERATOR_FLAGS:
+        return  # clearing a suspended generator would close it
+    try:
+        frame.clear()
+    except RuntimeError:
+        pass  # still running

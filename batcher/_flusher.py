@@ -1,0 +1,353 @@
+"""The background thread: see what is due, do it, sleep until the next thing is due.
+
+Each turn plans under the lock and acts after it is released. What can be due: an item's own deadline, a
+handler call that takes too long, room for a waiting producer, a batch. Between two turns the thread
+waits on its bell, until the earliest of those moments; when nothing is pending it waits without a
+limit, so that an idle batcher costs nothing.
+
+Who runs the handler? The flusher itself, where one call at a time is all there may be and nothing else
+needs the thread meanwhile. Else a pool of daemon threads, or the executor that was lent. An item with a
+deadline of its own may come while the flusher is in a handler: then another flusher takes over
+(`relieve`), and the first one ends when its handler does.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import weakref
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from batcher._execution import HandlerCall, trim
+from batcher._intake import admit_waiters_locked
+from batcher._line import NEVER, Line, Post, inline_mode
+from batcher._outcomes import fail_all, match
+from batcher._settle import drop_unsent, finish, give_up, tell_futures
+from batcher._status import State
+from batcher._workers import DaemonPool
+from batcher.errors import BatcherClosedError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from batcher._clock import Bell
+    from batcher._future import ItemFuture
+    from batcher._group import Batch
+
+ABANDONED = "the batcher was dropped, and its exit_timeout passed before this item was sent"
+
+
+class _Plan:
+    """What one turn has found to do, and when the next turn is due."""
+
+    __slots__ = ("batch", "expired", "is_inline", "is_over", "must_drop", "overdue", "rings", "sleep_until", "unpinned")
+
+    def __init__(self) -> None:
+        self.expired: list[tuple[ItemFuture[Any], Any]] = []
+        self.overdue: list[Batch] = []
+        self.rings: list[Bell] = []
+        self.batch: Batch | None = None
+        self.is_inline = False
+        self.is_over = False
+        self.must_drop = False
+        self.sleep_until: float | None = None
+        self.unpinned: object = None  # let go of with the plan, when no lock is held
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.expired or self.overdue or self.rings or self.batch or self.must_drop)
+
+
+def start(line: Line) -> None:
+    """Start the line's thread, once.
+
+    Raises:
+        BatcherClosedError: No thread can be started; whatever came in meanwhile is dropped.
+    """
+    with line.lock:
+        if line.post is not None:
+            return
+        post = line.post = _new_post(line)
+    line.was_started.append(True)
+    line.wake()  # it keeps the line alive until it has looked
+    _launch(line, post)
+
+
+def relieve(line: Line) -> None:
+    """Put another thread in the place of one that is in a handler."""
+    with line.lock:
+        if line.inline_post is None or line.inline_post is not line.post:
+            return
+        before = line.post
+        post = line.post = _new_post(line)
+        post.held = line
+    try:
+        _launch(line, post)
+    except BatcherClosedError:
+        line.post = before  # then the deadline is seen when the handler returns
+
+
+def _new_post(line: Line) -> Post:
+    post = Post()
+    bell = post.bell
+    home = weakref.ref(line, lambda _: bell.ring())  # collected while idle: the thread looks, and ends
+    # Daemon: a hung handler must not hold up the exit; delivery at exit is seen to by `_lifecycle`.
+    # `Batcher.close` joins it. Its loop ends when the line is closed, when another thread has its
+    # place, or when the line was collected. After a fork it isn't there: the child makes a new line.
+    # The context is empty on every Python version: no caller's serves the items of others.
+    post.thread = threading.Thread(
+        target=contextvars.Context().run,
+        args=(_serve, post, home),
+        name=f"batcher-{line.options.name}-flusher",
+        daemon=True,
+    )
+    return post
+
+
+def _launch(line: Line, post: Post) -> None:
+    thread = post.thread
+    assert thread is not None  # noqa: S101
+    try:
+        thread.start()
+    except BaseException as error:
+        if thread.ident is not None:
+            raise  # Ctrl-C, while the thread itself has started
+        with line.lock:
+            if line.post is post:
+                line.post = None
+        if not isinstance(error, RuntimeError):
+            raise
+        drop_unsent(line, "no thread can be started")
+        raise BatcherClosedError("no thread can be started; is the interpreter shutting down?") from error
+
+
+def _serve(post: Post, home: weakref.ref[Line]) -> None:
+    """Be a flusher thread: turn after turn, until the line is closed or gone."""
+    while True:
+        line = post.held if isinstance(post.held, Line) else home()
+        if line is None:
+            return
+        plan = _turn(line, post)
+        if plan.is_over:
+            return
+        clock, until, is_rest = line.clock, plan.sleep_until, plan.is_rest
+        # Asleep, the thread keeps nothing alive but its post: no batch, and no batcher that is idle.
+        del line, plan
+        if is_rest:
+            clock.wait(post.bell, until)
+
+
+# One turn
+
+
+def _turn(line: Line, post: Post) -> _Plan:
+    """Do what is due."""
+    while line.returned:
+        batch, future = line.returned.popleft()
+        finish(line, batch, _outcomes_of(batch, future))
+    now = line.clock.monotonic()
+    with line.lock:
+        plan = _plan_locked(line, post, now)
+    for bell in plan.rings:
+        bell.ring()
+    futures = [future for future, _ in plan.expired]
+    while line.untold:
+        futures.append(line.untold.popleft())
+    tell_futures(line, futures)
+    for batch in plan.overdue:
+        give_up(line, batch)
+    if plan.must_drop:
+        drop_unsent(line, ABANDONED)
+    if plan.batch is not None:
+        _dispatch(line, plan.batch, post, is_inline=plan.is_inline)
+    if plan.is_over and line.post is post and line.pool is not None:
+        line.pool.shutdown(wait=False)
+    return plan
+
+
+def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
+    plan = _Plan()
+    if line.post is not post:
+        plan.is_over = True
+        return plan
+    line.ring_at = NEVER  # awake: nobody needs to ring
+    if line.drop_at is None:
+        line.queue.arrange(now)
+    else:
+        line.queue.seal(now)  # abandoned: all that is there leaves at once
+    plan.expired = line.expire_locked(now)
+    plan.overdue = [batch for batch in line.running if batch.deadline is not None and batch.deadline <= now]
+    plan.must_drop = line.drop_at is not None and line.drop_at <= now and line.queue.count > 0
+    can_start = not plan.must_drop and line.handler is not None and len(line.running) < line.options.max_concurrent
+    if can_start:
+        plan.batch = cut_locked(line, now)
+    plan.rings = admit_waiters_locked(line)
+    if plan.batch is not None:
+        plan.is_inline = _is_inline(line, plan.batch)
+        if plan.is_inline:
+            line.inline_post = post
+    elif plan.is_rest:
+        _rest_locked(line, post, plan, can_start=can_start)
+    line.refresh_gate_locked()
+    return plan
+
+
+def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> Batch | None:
+    """Take the next batch that is due, or any if `is_forced`; the caller holds the lock and runs it."""
+    queue = line.queue
+    is_paused = line.is_paused and line.state is State.OPEN
+    # A full queue must move, whatever the delay says: producers may wait for it.
+    is_full = not is_paused and (bool(line.waiters) or queue.count >= line.options.max_pending)
+    batch = None
+    while batch is None:
+        group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced or is_full)
+        if group is None:
+            return None
+        batch = queue.cut(group)
+    size = len(batch.items)
+    batch.started = now
+    line.processing += size
+    line.running.add(batch)
+    line.counters.batches += 1
+    line.counters.handed_over += size
+    # The wall clock as the user sees it: under freezegun the frozen time.
+    line.last_batch_time = datetime.now(UTC)
+    if line.options.handler_timeout is not None:
+        batch.deadline = now + line.options.handler_timeout
+    return batch
+
+
+def _is_inline(line: Line, batch: Batch) -> bool:
+    """Say whether the flusher may run the handler itself: nothing else will need it meanwhile."""
+    options = line.options
+    return options.executor is None and options.max_concurrent == 1 and batch.deadline is None and not line.deadlines
+
+
+def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> None:
+    """Nothing is due: find out until when, and what will ring before."""
+    queue = line.queue
+    is_paused = line.is_paused and line.state is State.OPEN
+    moments = [batch.deadline for batch in line.running if batch.deadline is not None]
+    if line.deadlines:
+        moments.append(line.deadlines[0][0])
+    if can_start:
+        line.ring_at = NEVER if is_paused else queue.missing_to_full
+        due_at = queue.due_at(is_paused=is_paused)
+        if due_at is not None:
+            moments.append(due_at)
+    if queue.count or line.running:
+        post.held = line
+        if line.drop_at is not None and queue.count:
+            moments.append(line.drop_at)
+    else:
+        line.ring_at = 1
+        post.held = None
+        plan.unpinned, line.pinned = line.pinned, None
+        if line.drop_at is not None:
+            line.state = State.CLOSED
+        plan.is_over = line.state is State.CLOSED
+    # An add on its fast way may have looked at the old mark just before: look at what it did.
+    if len(line.inbox) >= line.ring_at:
+        line.wake()
+    plan.sleep_until = min(moments, default=None)
+
+
+# A batch's way through the handler
+
+
+def _dispatch(line: Line, batch: Batch, post: Post, *, is_inline: bool) -> None:
+    """Have the handler called: here, on a worker, or by the executor that was lent."""
+    if is_inline:
+        run(line, batch)
+        with line.lock:
+            if line.inline_post is post:
+                line.inline_post = None
+        if line.post is not post:
+            line.wake()  # another has the place by now, and waits for the slot
+    elif line.options.executor is None:
+        _run_on_worker(line, batch)
+    else:
+        _lend(line, batch)
+
+
+def _run_on_worker(line: Line, batch: Batch) -> None:
+    if line.pool is None:
+        line.pool = DaemonPool(line.options.name)
+
+    def job() -> None:
+        run(line, batch)
+        line.wake()
+
+    try:
+        line.pool.start(job)
+    except RuntimeError:
+        run(line, batch)  # no thread can be started, at exit for one; this one is there
+
+
+def _lend(line: Line, batch: Batch) -> None:
+    """Hand the call to the borrowed executor; the flusher settles what comes back."""
+
+    def done(future: Future[object]) -> None:
+        # Not settled here: an executor's callback thread may be one that must not run a user's code.
+        line.returned.append((batch, future))
+        line.wake()
+
+    assert line.options.executor is not None  # noqa: S101
+    try:
+        # One positional payload: executors of clusters take some keyword arguments for themselves.
+        future = line.options.executor.submit(_call_of(line), batch.items)
+    except BaseException as error:  # noqa: BLE001 - a borrowed executor is the user's
+        if line.is_exiting and isinstance(error, RuntimeError):
+            run(line, batch)  # executors refuse at exit, but this thread still runs
+        else:
+            finish(line, batch, fail_all(len(batch.entries), trim(error)))
+    else:
+        future.add_done_callback(done)
+
+
+def _call_of(line: Line) -> HandlerCall:
+    assert line.handler is not None  # noqa: S101 - no batch is cut without one
+    return HandlerCall(line.handler, line.options.around_batch, line.token)
+
+
+def run_all_here(line: Line) -> None:
+    """In the inline mode: run all that is pending on this thread.
+
+    An add by the handler itself only adds: the loop that called the handler goes on with it.
+    """
+    while inline_mode.depth and not line.is_own_thread:
+        now = line.clock.monotonic()
+        with line.lock:
+            line.queue.arrange(now)
+            if line.handler is None:
+                return
+            batch = cut_locked(line, now, is_forced=not line.is_paused)
+            admit = admit_waiters_locked(line)
+        for bell in admit:
+            bell.ring()
+        if batch is None:
+            return
+        run(line, batch)
+
+
+def run(line: Line, batch: Batch) -> None:
+    """Call the handler on this thread, and settle the batch."""
+    try:
+        returned = _call_of(line)(batch.items)
+    except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
+        outcomes = fail_all(len(batch.entries), trim(error))
+    else:
+        outcomes = match(batch.items, returned)
+        del returned
+    finish(line, batch, outcomes)
+
+
+def _outcomes_of(batch: Batch, future: Future[object]) -> list[Any]:
+    """Return the outcomes of a batch that a borrowed executor ran."""
+    try:
+        returned = future.result(0)
+    except BaseException as error:  # noqa: BLE001 - the handler's, or the executor's own
+        return fail_all(len(batch.entries), trim(error))
+    return match(batch.items, returned)

@@ -1,0 +1,195 @@
+"""What waits: entries, the group of a key that they wait in, and the batch that they leave in.
+
+An entry is an `ItemFuture`, a `Ticket`, or for a plain `put` the bare item.
+
+A rule for this room and the next: what a thread of the user may call, a signal may interrupt, and
+Ctrl-C may end. So such a step first computes, then commits: by one call of a C method, or by a run of
+plain assignments, between which Python looks for no signals.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice, repeat, starmap
+from typing import TYPE_CHECKING, Any
+
+from batcher._future import ItemFuture, claim_locked, is_pending
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from typing_extensions import TypeIs
+
+    from batcher._status import Tally
+
+
+class Ticket:
+    """The entry of a `put` that needs more than the bare item: a key, a weight, a state of its own.
+
+    The names are those of `ItemFuture`, so that the queue reads both alike.
+    """
+
+    __slots__ = ("_key", "_place", "_result", "_since", "_state", "_tally", "_weight")
+
+    def __init__(self, item: object) -> None:
+        """Hold `item` where an ItemFuture holds its own."""
+        self._result = item
+        self._state = ItemFuture._state
+        self._key: Hashable = None
+        self._since = 0.0
+        self._weight = 0.0
+        self._tally: Tally | None = None
+        self._place: Group | None = None
+
+
+def is_tracked(entry: object) -> TypeIs[ItemFuture[Any] | Ticket]:
+    """Say whether the entry is more than a bare item."""
+    kind = type(entry)
+    return kind is ItemFuture or kind is Ticket
+
+
+def is_live(entry: object) -> bool:
+    """Say whether the entry still waits; a bare item that is in the queue does."""
+    return not is_tracked(entry) or is_pending(entry)
+
+
+class Batch:
+    """Items on their way to one handler call."""
+
+    __slots__ = (
+        "deadline",
+        "entries",
+        "expired",
+        "given_up",
+        "group",
+        "id",
+        "items",
+        "since",
+        "started",
+        "tally",
+        "weight",
+    )
+
+    def __init__(self, number: int, group: Group, tally: Tally, since: float) -> None:
+        """Start an empty batch of `group`, whose oldest item came at `since`."""
+        self.id = number
+        self.group = group
+        self.tally = tally
+        self.since = since
+        self.started = since
+        self.entries: list[Any] = []
+        self.items: list[Any] = []
+        self.weight = 0.0
+        self.expired = 0  # items whose own deadline passed in the handler
+        self.given_up = False  # the call outlasted handler_timeout
+        self.deadline: float | None = None
+
+    @property
+    def size(self) -> int:
+        """How many items the handler gets."""
+        return len(self.items)
+
+    def add(self, entries: list[Any]) -> int:
+        """Claim those of `entries` that still wait, for this batch; return how many were husks."""
+        husks = 0
+        for entry in entries:
+            if not is_tracked(entry):
+                self.items.append(entry)
+            elif claim_locked(entry):
+                self.items.append(entry._result)
+            else:
+                husks += 1
+                continue
+            self.entries.append(entry)
+        return husks
+
+
+class Group:
+    """The entries of one key, in order of arrival.
+
+    A position counts arrivals: the oldest entry's is `head`. `marks` holds (position, time) of the first
+    entry and of one entry a batch thereafter: the last mark that isn't beyond the head tells the age
+    of the oldest entry, to within the gathering of one batch and never too young. `seals` holds
+    (position, tally): no batch crosses such a boundary, so that a flush can say what became of its
+    items. A husk is an entry that ended in the queue: cancelled, expired, dropped.
+    """
+
+    __slots__ = ("entries", "head", "husks", "is_busy", "key", "leaves_at", "marks", "offer", "seals", "weight")
+
+    def __init__(self, key: Hashable) -> None:
+        """Make an empty group."""
+        self.key = key
+        self.entries: deque[Any] = deque()
+        self.marks: deque[tuple[int, float]] = deque()
+        self.seals: deque[tuple[int, Tally]] = deque()
+        self.head = 0
+        self.husks = 0
+        self.weight = 0.0
+        self.is_busy = False  # a batch of this key is in a handler, and no other may be
+        self.offer = 0  # the number of its valid offer to leave; 0: none
+        self.leaves_at = 0.0  # what that offer says
+
+    @property
+    def live(self) -> int:
+        """Entries that still wait."""
+        return len(self.entries) - self.husks
+
+    @property
+    def tail(self) -> int:
+        """The position that the next entry will have."""
+        return self.head + len(self.entries)
+
+    @property
+    def since(self) -> float:
+        """When the oldest entry came."""
+        return self.marks[0][1]
+
+    def mark(self, position: int, now: float, spacing: int) -> None:
+        """Note that the entry of `position` came now, unless a mark less than `spacing` before will do."""
+        if not self.marks or position - self.marks[-1][0] >= spacing:
+            self.marks.append((position, now))
+
+    def take(self, count: int) -> list[Any]:
+        """Remove and return the oldest `count` entries."""
+        taken = list(starmap(self.entries.popleft, repeat((), count)))
+        self.head += count
+        return taken
+
+    def forget_passed(self) -> None:
+        """Drop the marks and seals that lie before the head."""
+        head, marks, seals = self.head, self.marks, self.seals
+        while len(marks) > 1 and marks[1][0] <= head:
+            marks.popleft()
+        while seals and seals[0][0] <= head:
+            seals.popleft()
+
+    def seal(self, tally: Tally) -> None:
+        """End the open tally's part here; its futures learn whose they are now."""
+        begin = self.seals[-1][0] if self.seals else self.head
+        if begin == self.tail:
+            return
+        for entry in islice(self.entries, begin - self.head, None):
+            if not is_tracked(entry):
+                tally.pending += 1
+            elif is_pending(entry):
+                entry._tally = tally
+                tally.pending += 1
+        self.seals.append((self.tail, tally))
+
+    def compact(self) -> int:
+        """Take the husks out of the middle and return how many; the marks and seals move along."""
+        kept = deque(entry for entry in self.entries if is_live(entry))
+        removed = len(self.entries) - len(kept)
+        head = self.head + removed  # as if the husks had left
+        live_before = [0]
+        for entry in self.entries:
+            live_before.append(live_before[-1] + is_live(entry))
+
+        def moved(position: int) -> int:
+            return head + live_before[min(max(position - self.head, 0), len(live_before) - 1)]
+
+        marks = deque((moved(position), when) for position, when in self.marks if kept)
+        seals = deque((moved(position), tally) for position, tally in self.seals if moved(position) > head)
+        self.entries, self.head, self.marks, self.seals = kept, head, marks, seals
+        self.husks -= removed
+        return removed

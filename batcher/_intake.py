@@ -1,0 +1,249 @@
+"""Let items in: the slow way of an add, which keeps every rule.
+
+The fast way, in `Batcher.add`, is open while the gate is: nothing to date, nobody waiting, plenty of
+room. Every other add comes through here: under the lock it looks whether the batcher is open and has
+room, and if not follows the overflow policy. Either way an item has entered exactly when it was appended
+to the inbox.
+
+Producers that wait for room are served in order, by whoever makes room: the flusher moves a waiter's
+item in and only then rings it, so that no later add can overtake.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from batcher import _reentry
+from batcher._clock import Bell
+from batcher._future import Failure, ItemFuture, claim_locked, settle_locked
+from batcher._group import is_tracked
+from batcher._line import Line, Waiter, inline_mode
+from batcher._process import check_process
+from batcher._settle import drop_unsent, tell_dropped, tell_futures
+from batcher._status import State
+from batcher.errors import BatcherClosedError, BatcherError, ItemDroppedError, QueueFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CLOSED = "the batcher is closed"
+
+
+class Intake:
+    """The slow way into one line.
+
+    Thread safety: as `Batcher.add`.
+    """
+
+    def __init__(self, line: Line, start: Callable[[], None]) -> None:
+        """Let items into `line`; `start` starts its flusher."""
+        self._line = line
+        self._start = start
+
+    def admit(self, entries: Sequence[Any], block_until: float | None = None) -> tuple[int, BatcherError | None]:
+        """Let `entries` in, in order, by the overflow policy; return how many entered, and why not all.
+
+        Args:
+            entries: Futures, tickets or bare items; their keys and weights are set.
+            block_until: When waiting for room ends; None: never.
+
+        Raises:
+            BatcherClosedError: No thread can be started; nothing entered.
+        """
+        check_process()
+        line = self._line
+        is_nested = line.is_nested
+        if line.post is None and not inline_mode.depth:
+            self._start()
+        if is_nested:
+            return self._admit_nested(entries)
+        may_wait = not (line.is_own_thread or _reentry.is_waiting())
+        position = 0
+        while position < len(entries):
+            dropped: list[tuple[Any, ItemDroppedError]] = []
+            waiter: Waiter | None = None
+            try:
+                with line.lock:
+                    error = self._refusal_locked(entries, position)
+                    if error is not None:
+                        return position, error
+                    position, waiter = self._admit_locked(entries, position, may_wait=may_wait, dropped=dropped)
+            finally:
+                line.wake_if_due()
+                self._tell_dropped(dropped)
+            if waiter is not None:
+                self._wait(waiter, block_until)
+                if not waiter.is_admitted and line.state is State.OPEN:
+                    line.counters.refused += len(entries) - position
+                    return position, QueueFullError(self._full(len(entries) - position))
+                position += waiter.is_admitted
+        return position, None
+
+    def _admit_nested(self, entries: Sequence[Any]) -> tuple[int, BatcherError | None]:
+        """Let items in on top of a call that holds the lock: append and nothing else."""
+        line = self._line
+        if line.state is not State.OPEN:
+            line.counters.refused += len(entries)
+            return 0, BatcherClosedError(CLOSED)
+        now = line.clock.monotonic()
+        for entry in entries:
+            if is_tracked(entry):
+                entry._since = now
+        line.inbox.extend(entries)
+        line.wake()
+        return len(entries), None
+
+    def _refusal_locked(self, entries: Sequence[Any], position: int) -> BatcherError | None:
+        """Return why none of the rest may enter, and count them as refused; None if they may."""
+        line = self._line
+        rest = len(entries) - position
+        error: BatcherError | None = None
+        if line.state is not State.OPEN:
+            error = BatcherClosedError(CLOSED)
+        elif line.options.overflow == "raise" and self._fitting_locked(entries, position) < rest:
+            error = QueueFullError(self._full(rest))
+        if error is not None:
+            line.counters.refused += rest
+        return error
+
+    def _admit_locked(
+        self, entries: Sequence[Any], position: int, *, may_wait: bool, dropped: list[tuple[Any, ItemDroppedError]]
+    ) -> tuple[int, Waiter | None]:
+        """Let in what may enter; return how far it came, and the wait that is needed to go on."""
+        line = self._line
+        overflow = line.options.overflow
+        fitting = self._fitting_locked(entries, position)
+        if overflow == "block" and not may_wait:
+            fitting = len(entries) - position
+        self._enter_locked(entries[position : position + fitting])
+        position += fitting
+        waiter = None
+        if position < len(entries):
+            if overflow == "drop_newest":
+                while position < len(entries):
+                    self._drop_arriving_locked(entries[position], dropped)
+                    position += 1
+            elif overflow == "drop_oldest":
+                self._drop_oldest_locked(dropped)
+            else:
+                entry = entries[position]
+                waiter = Waiter(entry, _weight(entry), threading.get_ident(), Bell())
+                line.waiters.append(waiter)
+        line.refresh_gate_locked()
+        return position, waiter
+
+    def _fitting_locked(self, entries: Sequence[Any], position: int) -> int:
+        """Return how many of the next entries have room, one after another."""
+        line, options = self._line, self._line.options
+        if line.waiters:
+            return 0  # first come, first served
+        fitting = min(options.max_pending - line.queue.count, len(entries) - position)
+        if options.max_pending_weight is None:
+            return max(fitting, 0)
+        weight = line.queue.weight
+        for offset in range(fitting):
+            weight += _weight(entries[position + offset])
+            if weight > options.max_pending_weight:
+                return offset
+        return max(fitting, 0)
+
+    def _enter_locked(self, entries: Sequence[Any]) -> None:
+        line, queue = self._line, self._line.queue
+        if not entries:
+            return
+        now = line.clock.monotonic()
+        queue.date_next(now, len(entries))
+        for entry in entries:
+            if is_tracked(entry):
+                entry._since = now
+                if line.options.overflow == "drop_oldest":
+                    queue.remember_order(entry)
+        queue.weight += sum(map(_weight, entries))
+        queue.inbox.extend(entries)
+
+    def _drop_arriving_locked(self, entry: Any, dropped: list[tuple[Any, ItemDroppedError]]) -> None:  # noqa: ANN401
+        """Count an item as entered and dropped; it never is in the queue."""
+        error = ItemDroppedError('the queue was full and the policy is "drop_newest"')
+        dropped.append((entry, error))
+        if isinstance(entry, ItemFuture):
+            claim_locked(entry)
+        self._line.counters.passed += 1
+        self._line.counters.dropped += 1
+
+    def _drop_oldest_locked(self, dropped: list[tuple[Any, ItemDroppedError]]) -> None:
+        """Drop the item that waits longest."""
+        line, queue = self._line, self._line.queue
+        error = ItemDroppedError('the queue was full and the policy is "drop_oldest"')
+        entry = queue.oldest()
+        dropped.append((entry, error))
+        line.counters.dropped += 1
+        if is_tracked(entry):
+            claim_locked(entry)
+            queue.discard(entry, "dropped")
+        else:
+            queue.drop_bare()
+
+    def _tell_dropped(self, dropped: list[tuple[Any, ItemDroppedError]]) -> None:
+        """Settle the futures of dropped items and call the hook; no lock is held."""
+        line = self._line
+        for entry, error in dropped:
+            item = entry._result if is_tracked(entry) else entry
+            if isinstance(entry, ItemFuture):
+                with line.lock:
+                    settle_locked(entry, Failure(error, shared=False))
+                tell_futures(line, [entry])
+            tell_dropped(line, entry, item, error)
+
+    def _wait(self, waiter: Waiter, until: float | None) -> None:
+        """Wait until the flusher has let the waiter's item in, the batcher closes, or the time is over."""
+        line = self._line
+        line.wake()  # a full queue forces a batch, whatever the delay
+        try:
+            with _reentry.waiting():
+                while not waiter.is_admitted and line.state is State.OPEN:
+                    if not line.clock.wait(waiter.bell, until):
+                        break
+        finally:
+            with line.lock:
+                if not waiter.is_admitted:
+                    line.waiters.remove(waiter)
+                    line.refresh_gate_locked()
+
+    def _full(self, count: int) -> str:
+        options, queue = self._line.options, self._line.queue
+        weight = (
+            "" if options.max_pending_weight is None else f", weight {queue.weight} of {options.max_pending_weight}"
+        )
+        return f"no room for {count} more: {queue.count} of {options.max_pending} items wait{weight}"
+
+    def attend(self) -> None:
+        """Do what an append on the fast way made necessary: ring, or end what came in after the close."""
+        line = self._line
+        line.wake()
+        if line.state is State.CLOSED:
+            drop_unsent(line, CLOSED)
+
+
+def admit_waiters_locked(line: Line) -> list[Bell]:
+    """Let waiting producers' items in while there is room; return whom to ring. The caller holds the lock."""
+    options, queue = line.options, line.queue
+    bells = []
+    while line.waiters and queue.count < options.max_pending:
+        waiter = line.waiters[0]
+        if options.max_pending_weight is not None and queue.weight + waiter.weight > options.max_pending_weight:
+            break
+        now = line.clock.monotonic()
+        if is_tracked(waiter.entry):
+            waiter.entry._since = now
+        queue.date_next(now, 1)
+        queue.weight += waiter.weight
+        queue.inbox.append(waiter.entry)
+        waiter.is_admitted = True
+        line.waiters.popleft()
+        bells.append(waiter.bell)
+    return bells
+
+
+def _weight(entry: object) -> float:
+    return entry._weight if is_tracked(entry) else 0.0

@@ -1,0 +1,315 @@
+"""One batcher's line: the state that its producers, its threads and its futures share.
+
+What comes in, what is in handlers, what has become of all: everything here is read and changed under
+one lock, in short steps. What is decided here is carried out elsewhere, after the lock is released:
+`_intake` lets items in, `_flusher` runs batches, `_drain` flushes and closes.
+
+Three parties come without the lock, or on top of somebody who has it:
+
+- `add` on its fast way only looks at `gate`, appends to the inbox, and looks at `ring_at`. `gate` is how
+  long the inbox may get before an add must come the slow way (0: always); `ring_at` is how long it must
+  get to ring the flusher. The flusher, going to sleep, first lowers `ring_at` and then looks at the
+  inbox once more, so that either it sees the item or the add sees the lower mark.
+- A signal handler or a destructor may interrupt a thread that holds the lock and call in from there.
+  The lock is re-entrant, so nothing blocks, and `is_nested` tells: then only single appends are made,
+  and the accounting is left to the next call that isn't nested.
+- In a forked child the lock may be held by a thread that isn't there. The child gets a new line; the
+  old one only serves to fail the futures that were inherited (`is_forked`).
+"""
+
+from __future__ import annotations
+
+import heapq
+import sys
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batcher import _reentry
+from batcher._clock import Bell, current_clock
+from batcher._future import (
+    Failure,
+    ItemFuture,
+    cancel_locked,
+    claim_locked,
+    fail_forked,
+    is_pending,
+    settle_locked,
+)
+from batcher._pending import PendingQueue
+from batcher._process import check_process
+from batcher._report import Reporter
+from batcher._status import BatcherStatus, Counters, State
+from batcher.errors import ItemTimeoutError, ReentrantCallError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from concurrent.futures import Executor, Future
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from batcher._group import Batch
+    from batcher._status import BatchRecord, Tally
+    from batcher._workers import DaemonPool
+
+NEVER = sys.maxsize  # as a length of the inbox
+_SMALL = 256  # of a smaller queue every place is given out under the lock
+
+
+class InlineMode:
+    """Whether handlers run on the threads that add, for tests; see `batcher.testing.inline`."""
+
+    __slots__ = ("depth",)
+
+    def __init__(self) -> None:
+        """Start switched off."""
+        self.depth = 0
+
+
+inline_mode = InlineMode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a `Batcher` was made with, validated."""
+
+    handler: Callable[[list[Any]], object] | None
+    max_batch_size: int
+    max_delay: float | None
+    max_batch_weight: float | None
+    weigh: Callable[[Any], float] | None
+    batch_key: Callable[[Any], Hashable] | None
+    max_pending: int
+    max_pending_weight: float | None
+    overflow: str
+    max_concurrent: int
+    executor: Executor | None
+    handler_timeout: float | None
+    around_batch: Callable[[], AbstractContextManager[object]] | None
+    on_error: Callable[[BaseException, list[Any]], object] | None
+    on_batch: Callable[[BatchRecord], object] | None
+    on_drop: Callable[[Any, BaseException], object] | None
+    exit_timeout: float
+    name: str
+
+
+class Post:
+    """Where one flusher thread is reached.
+
+    While nothing is pending the thread knows only its post, and the post knows no batcher: a batcher
+    that nobody uses any more can be collected. `held` is set by the add that ends the quiet.
+    """
+
+    __slots__ = ("bell", "held", "is_dismissed", "thread")
+
+    def __init__(self) -> None:
+        """Make a post whose thread isn't started yet."""
+        self.bell = Bell()
+        self.held: Line | None = None
+        self.thread: threading.Thread | None = None
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A producer that waits for room."""
+
+    entry: Any
+    weight: float
+    thread: int
+    bell: Bell
+    is_admitted: bool = False
+
+
+def nothing() -> None:
+    """Pin nothing."""
+
+
+class Line:
+    """The shared state of one batcher in one process."""
+
+    def __init__(self, options: Options) -> None:
+        """Start an empty line."""
+        self.options = options
+        self.clock = current_clock()
+        self.token = _reentry.new_token()
+        self.reporter = Reporter(options.name, self.clock)
+        self.is_forked = False
+        # Guards: everything below, as the module says. Re-entrant for signal handlers and destructors.
+        self.lock = threading.RLock()
+        self.queue = PendingQueue(
+            max_batch_size=options.max_batch_size,
+            max_delay=options.max_delay,
+            max_batch_weight=options.max_batch_weight,
+            is_weighed=options.weigh is not None,
+            is_keyed=options.batch_key is not None,
+        )
+        self.inbox = self.queue.inbox
+        self.gate = 0
+        self.ring_at = NEVER
+        self.state = State.OPEN
+        self.is_paused = False
+        self.handler = options.handler
+        self.counters = Counters()
+        self.processing = 0  # items in handlers that haven't ended
+        self.running: set[Batch] = set()
+        self.stuck = 0
+        self.sealed: list[Tally] = []  # of flushes that aren't complete
+        self.waiters: deque[Waiter] = deque()  # producers that wait for room, in order
+        self.deadlines: list[tuple[float, int, weakref.ref[ItemFuture[Any]]]] = []
+        self.untold: deque[ItemFuture[Any]] = deque()  # settled by a thread that was interrupted there
+        self.returned: deque[tuple[Batch, Future[object]]] = deque()  # from the executor, to be settled
+        self.post: Post | None = None
+        self.inline_post: Post | None = None  # of the flusher that is in a handler itself
+        self.pool: DaemonPool | None = None
+        self.was_started: list[bool] = []  # empty until the first item; outlives the line, see `_lifecycle`
+        self.is_exiting = False  # the interpreter is: executors refuse
+        self.exit_spent = 0.0  # seconds of `exit_timeout`
+        self.drop_at: float | None = None  # when the flusher itself drops what an abandoned batcher left
+        self.last_batch_time: datetime | None = None
+        self.last_batch_seconds: float | None = None
+        self._last_deadline = 0
+        # What else must stay alive while items wait or run: the instance of a batched method. `pin`
+        # returns it; `pinned` refers to it from the add that ends the quiet until the next quiet.
+        self.pin: Callable[[], object] = nothing
+        self.pinned: object = None
+
+    # What a future asks of its owner
+
+    def check_fork(self, future: ItemFuture[Any]) -> None:
+        """Fail `future` if it is a parent process's; raises nothing."""
+        check_process()
+        if self.is_forked:
+            fail_forked(future)
+
+    def check_reentry(self) -> None:
+        """Raise ReentrantCallError if this thread would wait for a batch that waits for it."""
+        if self.options.max_concurrent == 1 and _reentry.is_running(self.token):
+            raise ReentrantCallError("result() of an unsettled future, called by the batcher's own handler or hook")
+
+    def cancel(self, future: ItemFuture[Any]) -> bool:
+        """Cancel `future` if it still waits; the future announces it."""
+        is_nested = self.is_nested
+        with self.lock:
+            if not is_pending(future):
+                return False
+            cancel_locked(future)
+            self.counters.cancelled += 1
+            if is_nested:
+                self.queue.discard_later(future, "cancelled")
+                return True
+            self.queue.discard(future, "cancelled")
+            self.refresh_gate_locked()
+            has_news = bool(self.waiters)
+        if has_news:
+            self.wake()
+        return True
+
+    def callback_failed(self, error: BaseException) -> None:
+        """Report what a done-callback raised."""
+        self.reporter.report("a done-callback raised", error)
+
+    # Who is calling
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether this thread was interrupted while it held the lock."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether this thread runs a handler, hook or callback of this batcher."""
+        return _reentry.is_running(self.token)
+
+    # Waking the flusher
+
+    def wake(self) -> None:
+        """Ring the flusher, and keep the line alive until it has looked."""
+        post = self.post
+        if post is not None:
+            self.pinned = self.pin()
+            post.held = self
+            post.bell.ring()
+
+    def wake_if_due(self) -> None:
+        """Ring the flusher if what has come in concerns it."""
+        if len(self.inbox) >= self.ring_at or self.queue.count >= self.options.max_pending:
+            self.wake()
+
+    def refresh_gate_locked(self) -> None:
+        """Say anew how many items may come in without a look at the rules."""
+        options, queue = self.options, self.queue
+        if self.state is not State.OPEN or self.waiters or options.weigh is not None or inline_mode.depth:
+            self.gate = 0
+            return
+        # The last quarter of the room is given out under the lock, one by one: between the look at the
+        # gate and the append other threads may append too, but never that many.
+        quiet_room = options.max_pending * 3 // 4 - (queue.count - len(self.inbox))
+        self.gate = min(queue.undated_room, quiet_room) if options.max_pending >= _SMALL else 0
+
+    def set_deadline_locked(self, future: ItemFuture[Any], deadline: float) -> None:
+        """Have `future` fail at `deadline` if nothing else ends it before."""
+        if len(self.deadlines) > 2 * (self.queue.count + self.processing) + 64:  # mostly of items that ended
+            self.deadlines = [entry for entry in self.deadlines if (item := entry[2]()) and not item.done()]
+            heapq.heapify(self.deadlines)
+        self._last_deadline += 1
+        heapq.heappush(self.deadlines, (deadline, self._last_deadline, weakref.ref(future)))
+
+    def expire_locked(self, now: float) -> list[tuple[ItemFuture[Any], Any]]:
+        """End the items whose own deadline has passed, those in handlers included.
+
+        The items come along, so that they are let go of when the lock is released.
+        """
+        expired = []
+        while self.deadlines and self.deadlines[0][0] <= now:
+            future = heapq.heappop(self.deadlines)[2]()
+            if future is None or future.done():
+                continue
+            item = future._result
+            if claim_locked(future):
+                self.queue.discard(future, "expired")
+            else:
+                batch = self._batch_with_locked(future)
+                batch.expired += 1
+                batch.tally.processing -= 1
+                batch.tally.note("expired", 1)
+                self.processing -= 1
+            settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
+            self.counters.expired += 1
+            expired.append((future, item))
+        return expired
+
+    def _batch_with_locked(self, future: ItemFuture[Any]) -> Batch:
+        """Return the batch that `future`'s item is in a handler with."""
+        return next(batch for batch in self.running if any(entry is future for entry in batch.entries))
+
+    def status(self) -> BatcherStatus:
+        """Return a snapshot."""
+        is_nested = self.is_nested
+        now = self.clock.monotonic()
+        with self.lock:
+            if not is_nested:
+                self.queue.catch_up()
+            counters, queue = self.counters, self.queue
+            since = queue.oldest_since
+            is_paused = self.is_paused and self.state is State.OPEN
+            return BatcherStatus(
+                state="paused" if is_paused else self.state.value,
+                pending=queue.count,
+                processing=self.processing,
+                processed=counters.succeeded + counters.failed,
+                batches=counters.batches,
+                average_batch_size=counters.handed_over / counters.batches if counters.batches else 0.0,
+                last_batch_time=self.last_batch_time,
+                last_batch_seconds=self.last_batch_seconds,
+                accepted=queue.accepted + counters.passed,
+                succeeded=counters.succeeded,
+                failed=counters.failed,
+                cancelled=counters.cancelled,
+                expired=counters.expired,
+                dropped=counters.dropped,
+                refused=counters.refused,
+                oldest_pending_age=None if since is None else max(now - since, 0.0),
+                stuck_handlers=self.stuck,
+            )

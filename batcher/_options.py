@@ -1,0 +1,106 @@
+"""Validation of options: one place, one wording.
+
+Every check names the option, says what would do, and shows what was received.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, SupportsFloat
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+# What a platform can wait is years less than what a float can say; ten years is forever for a delay.
+_LONGEST = 10 * 365 * 86_400.0
+
+
+def check_seconds(name: str, value: object, *, positive: bool = False) -> float | None:
+    """Return `value` as seconds, or None as None; raises as `require_seconds`."""
+    return None if value is None else require_seconds(name, value, positive=positive, or_none=" or None")
+
+
+def require_seconds(name: str, value: object, *, positive: bool = False, or_none: str = "") -> float:
+    """Return `value` as seconds; what is too long to wait is clamped.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is nan, negative, or zero where `positive`.
+    """
+    wanted = f"{'a positive' if positive else 'a non-negative'} number of seconds{or_none}"
+    seconds = _number(name, value, wanted)
+    if math.isnan(seconds) or seconds < 0 or (positive and seconds == 0):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return min(seconds, _LONGEST)
+
+
+def check_count(name: str, value: object) -> int:
+    """Return `value`, a count of at least one.
+
+    Raises:
+        TypeError: It is no int.
+        ValueError: It is below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int of at least 1, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+    return value
+
+
+def check_weight_limit(name: str, value: object) -> float | None:
+    """Return `value` as the most that something may weigh, or None as None.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is nan, infinite, negative or zero.
+    """
+    if value is None:
+        return None
+    wanted = "a finite positive number or None"
+    limit = _number(name, value, wanted)
+    if not math.isfinite(limit) or limit <= 0:
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return limit
+
+
+def check_weight(value: object) -> float:
+    """Return what `weigh` said of an item.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is nan, infinite or negative.
+    """
+    wanted = "a finite non-negative number"
+    weight = _number("weigh(item)", value, wanted)
+    if not math.isfinite(weight) or weight < 0:
+        raise ValueError(f"weigh(item) must be {wanted}, got {value!r}")
+    return weight
+
+
+def check_callable(name: str, value: object, *, optional: bool = True) -> None:
+    """Raise TypeError unless `value` is callable, or None where `optional`."""
+    if not callable(value) and not (optional and value is None):
+        raise TypeError(f"{name} must be callable{' or None' if optional else ''}, got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def _number(name: str, value: object, wanted: str) -> float:
+    """Return `value` as a float, or raise TypeError."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name} must be {wanted}, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # an int beyond all floats

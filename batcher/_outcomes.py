@@ -1,0 +1,89 @@
+"""From what a handler returned or raised to one outcome per item.
+
+An outcome is the item's result, or a `Failure`. Runs no lock: looking an item up in a mapping, or
+taking an array apart, is user code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from inspect import iscoroutine
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+from batcher._future import Failure
+from batcher.errors import MissingResultError, ResultShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_EXPECTED = "None, a sequence as long as the items, or a mapping by item"
+
+
+def match(items: Sequence[Any], returned: object) -> list[Any]:
+    """Return one outcome per item for what the handler returned.
+
+    An answer that can't be matched fails every item with ResultShapeError. Raises nothing.
+    """
+    if returned is None:
+        return [None] * len(items)
+    try:
+        if isinstance(returned, Mapping):
+            return [_look_up(returned, item) for item in items]
+        return _judge(_as_sequence(returned, len(items)))
+    except BaseException as error:  # noqa: BLE001 - __len__ and __getitem__ are the user's
+        return fail_all(len(items), error)
+
+
+def fail_all(count: int, error: BaseException) -> list[Any]:
+    """Return the outcomes of a batch that failed as a whole."""
+    return list(repeat(Failure(error, shared=count > 1), count))
+
+
+def _as_sequence(returned: Any, count: int) -> Iterable[Any]:  # noqa: ANN401 - whatever a handler returns
+    """Return the results in order, or raise ResultShapeError."""
+    if iscoroutine(returned):
+        returned.close()  # nobody will await it
+    if (
+        isinstance(returned, (str, bytes, bytearray))
+        or not hasattr(returned, "__len__")
+        or not hasattr(returned, "__getitem__")
+    ):
+        raise _shape_error(count, f"a {type(returned).__name__}")
+    if len(returned) != count:
+        raise _shape_error(count, f"a {type(returned).__name__} of length {len(returned)}")
+    if isinstance(returned, (list, tuple)):
+        return returned
+    try:
+        return [returned[i] for i in range(count)]
+    except Exception as error:
+        raise _shape_error(count, f"a {type(returned).__name__} without integer indexing") from error
+
+
+def _shape_error(count: int, received: str) -> ResultShapeError:
+    return ResultShapeError(f"the handler must return {_EXPECTED}: expected {count} results, got {received}")
+
+
+def _judge(results: Iterable[Any]) -> list[Any]:
+    """Turn the exception instances among the results into failures of their items alone."""
+    outcomes = list(results)
+    failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
+    if failed:
+        # The same object for several items must become an object for each.
+        times = Counter(id(outcomes[i]) for i in failed)
+        for i in failed:
+            outcomes[i] = Failure(outcomes[i], shared=times[id(outcomes[i])] > 1)
+    return outcomes
+
+
+def _look_up(returned: Mapping[Any, Any], item: object) -> Any:  # noqa: ANN401 - a result, or a Failure
+    """Return the outcome of one item of a mapping."""
+    try:
+        found = returned[item]
+    except KeyError:
+        missing = MissingResultError("the mapping that the handler returned has no entry for this item")
+        return Failure(missing, shared=False)
+    except BaseException as error:  # noqa: BLE001 - the item's hash and equality are the user's
+        return Failure(error, shared=False)
+    return Failure(found, shared=True) if isinstance(found, Exception) else found

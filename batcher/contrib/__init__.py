@@ -1,0 +1,1 @@
+"""What fits a `Batcher` into frameworks; each module needs the extra of its framework's name."""

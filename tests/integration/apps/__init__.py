@@ -1,0 +1,1 @@
+"""Applications as users write them, run under real servers."""
