@@ -7,6 +7,7 @@ close fails what is unsent. Threads that are about to end are given a tenth of a
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from batcher import _reentry
@@ -93,7 +94,7 @@ def _refuse_reentry(line: Line, what: str) -> None:
         raise ReentrantCallError(f"{what}() called on top of a call of the same batcher, by a signal or a destructor")
 
 
-def _seal(line: Line) -> list[tuple[Tally, FlushReport]]:
+def _seal(line: Line) -> list[tuple[Tally, dict[str, int]]]:
     """Close the open tally, and return all that aren't complete, each with what it counted so far."""
     with line.lock:
         tally = line.queue.seal(line.clock.monotonic())
@@ -101,7 +102,7 @@ def _seal(line: Line) -> list[tuple[Tally, FlushReport]]:
         if tally.left:
             line.sealed.append(tally)
         line.refresh_gate_locked()
-        snapshots = [(sealed, _counts(sealed)) for sealed in line.sealed]
+        snapshots = [(sealed, dict(sealed.ended)) for sealed in line.sealed]
     if snapshots:
         run_all_here(line)
         line.wake()
@@ -111,41 +112,27 @@ def _seal(line: Line) -> list[tuple[Tally, FlushReport]]:
 def _await(tallies: list[Tally], deadline: float | None, clock: Clock) -> None:
     """Wait until all the tallies are complete, or the deadline."""
     bell = Bell()
-    for tally in tallies:
-        tally.bells.append(bell)
     try:
+        for tally in tallies:
+            tally.bells.append(bell)
         with _reentry.waiting():
             while any(tally.left for tally in tallies):
                 if not clock.wait(bell, deadline):
                     return
     finally:
         for tally in tallies:
-            tally.bells.remove(bell)
+            if bell in tally.bells:
+                tally.bells.remove(bell)
 
 
-def _counts(tally: Tally) -> FlushReport:
-    return FlushReport(
-        succeeded=tally.succeeded,
-        failed=tally.failed,
-        cancelled=tally.cancelled,
-        expired=tally.expired,
-        dropped=tally.dropped,
-    )
-
-
-def _report(line: Line, snapshots: list[tuple[Tally, FlushReport]]) -> FlushReport:
+def _report(line: Line, snapshots: list[tuple[Tally, dict[str, int]]]) -> FlushReport:
     """Say what has become of the tallies since their snapshots."""
+    ended = Counter[str]()
     with line.lock:
-        pairs = [(_counts(tally), before) for tally, before in snapshots]
         left = sum(tally.left for tally, _ in snapshots)
-    return FlushReport(
-        succeeded=sum(now.succeeded - before.succeeded for now, before in pairs),
-        failed=sum(now.failed - before.failed for now, before in pairs),
-        cancelled=sum(now.cancelled - before.cancelled for now, before in pairs),
-        expired=sum(now.expired - before.expired for now, before in pairs),
-        dropped=sum(now.dropped - before.dropped for now, before in pairs),
-        pending=left,
-    )
+        for tally, before in snapshots:
+            ended.update({ending: count - before[ending] for ending, count in tally.ended.items()})
+    return FlushReport(**ended, pending=left)
 
 
 def _join(line: Line, seconds: float | None) -> None:

@@ -339,17 +339,10 @@ def is_pending(future: Stateful) -> bool:
     return future._state == PENDING
 
 
-def cancel_locked(future: ItemFuture[Any]) -> None:
-    """Make a pending future a cancelled one; the caller holds the lock and calls `announce` after."""
+def cancelled_state(future: ItemFuture[Any]) -> str:
+    """Return the state that a cancelled future takes on; `announce` takes the last step, if there is one."""
     watch = future._watch
-    future._state = CANCELLED_AND_NOTIFIED if watch is None or watch.condition is None else CANCELLED
-
-
-def cancel_claimed_locked(future: ItemFuture[Any]) -> None:
-    """Make a claimed future, whose item no handler has got, a cancelled one; as `cancel_locked`."""
-    future._state = PENDING
-    future._result = None
-    cancel_locked(future)
+    return CANCELLED_AND_NOTIFIED if watch is None or watch.condition is None else CANCELLED
 
 
 def settle_locked(future: ItemFuture[Any], outcome: object) -> bool:

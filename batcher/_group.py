@@ -163,33 +163,38 @@ class Group:
         while seals and seals[0][0] <= head:
             seals.popleft()
 
-    def seal(self, tally: Tally) -> None:
-        """End the open tally's part here; its futures learn whose they are now."""
-        begin = self.seals[-1][0] if self.seals else self.head
-        if begin == self.tail:
-            return
-        for entry in islice(self.entries, begin - self.head, None):
-            if not is_tracked(entry):
-                tally.pending += 1
-            elif is_pending(entry):
-                entry._tally = tally
-                tally.pending += 1
-        self.seals.append((self.tail, tally))
+    def seal(self, tally: Tally) -> int:
+        """End the tally's part here and return how many of it wait; its futures learn whose they are.
 
-    def compact(self) -> int:
-        """Take the husks out of the middle and return how many; the marks and seals move along."""
+        May be repeated: Ctrl-C may end it halfway.
+        """
+        if not self.seals or self.seals[-1][1] is not tally:
+            if self.seals and self.seals[-1][0] == self.tail:
+                return 0
+            self.seals.append((self.tail, tally))
+        begin = self.seals[-2][0] if len(self.seals) > 1 else self.head
+        live = 0
+        for entry in islice(self.entries, begin - self.head, None):
+            if is_live(entry):
+                live += 1
+                if is_tracked(entry):
+                    entry._tally = tally
+        return live
+
+    def compacted(self) -> tuple[deque[Any], deque[tuple[int, float]], deque[tuple[int, Tally]]]:
+        """Return the entries without the husks, and the marks and seals as they then are.
+
+        The husks count as passed: the new head is as far on as husks were taken out.
+        """
         kept = deque(entry for entry in self.entries if is_live(entry))
-        removed = len(self.entries) - len(kept)
-        head = self.head + removed  # as if the husks had left
+        head = self.tail - len(kept)
         live_before = [0]
         for entry in self.entries:
             live_before.append(live_before[-1] + is_live(entry))
 
         def moved(position: int) -> int:
-            return head + live_before[min(max(position - self.head, 0), len(live_before) - 1)]
+            return head + live_before[min(max(position - self.head, 0), len(self.entries))]
 
         marks = deque((moved(position), when) for position, when in self.marks if kept)
         seals = deque((moved(position), tally) for position, tally in self.seals if moved(position) > head)
-        self.entries, self.head, self.marks, self.seals = kept, head, marks, seals
-        self.husks -= removed
-        return removed
+        return kept, marks, seals

@@ -11,16 +11,15 @@ item in and only then rings it, so that no later add can overtake.
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures._base import RUNNING
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._clock import Bell
-from batcher._future import Failure, ItemFuture, claim_locked, settle_locked
 from batcher._group import is_tracked
 from batcher._line import Line, Waiter, inline_mode
 from batcher._process import check_process
-from batcher._settle import drop_unsent, tell_dropped, tell_futures
+from batcher._settle import drop_unsent, settle_dropped
 from batcher._status import State
 from batcher.errors import BatcherClosedError, BatcherError, ItemDroppedError, QueueFullError
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CLOSED = "the batcher is closed"
+_DROPPED = "the queue was full and the overflow policy is {!r}"
 
 
 class Intake:
@@ -56,12 +56,21 @@ class Intake:
         is_nested = line.is_nested
         if line.post is None and not inline_mode.depth:
             self._start()
-        if is_nested:
-            return self._admit_nested(entries)
+        try:
+            if is_nested:
+                return self._admit_nested(entries)
+            return self._admit_in_turn(entries, block_until)
+        except BaseException:
+            line.wake()  # Ctrl-C may have come after items entered, and before the flusher was rung
+            raise
+
+    def _admit_in_turn(self, entries: Sequence[Any], block_until: float | None) -> tuple[int, BatcherError | None]:
+        """Let items in, as far as there is room each time; wait in between."""
+        line = self._line
         may_wait = not (line.is_own_thread or _reentry.is_waiting())
         position = 0
         while position < len(entries):
-            dropped: list[tuple[Any, ItemDroppedError]] = []
+            dropped: list[Any] = []
             waiter: Waiter | None = None
             try:
                 with line.lock:
@@ -70,8 +79,9 @@ class Intake:
                         return position, error
                     position, waiter = self._admit_locked(entries, position, may_wait=may_wait, dropped=dropped)
             finally:
-                line.wake_if_due()
-                self._tell_dropped(dropped)
+                if dropped:
+                    settle_dropped(line, dropped, ItemDroppedError(_DROPPED.format(line.options.overflow)))
+            line.wake_if_due()
             if waiter is not None:
                 self._wait(waiter, block_until)
                 if not waiter.is_admitted and line.state is State.OPEN:
@@ -108,27 +118,27 @@ class Intake:
         return error
 
     def _admit_locked(
-        self, entries: Sequence[Any], position: int, *, may_wait: bool, dropped: list[tuple[Any, ItemDroppedError]]
+        self, entries: Sequence[Any], position: int, *, may_wait: bool, dropped: list[Any]
     ) -> tuple[int, Waiter | None]:
         """Let in what may enter; return how far it came, and the wait that is needed to go on."""
         line = self._line
         overflow = line.options.overflow
+        rest = len(entries) - position
         fitting = self._fitting_locked(entries, position)
         if overflow == "block" and not may_wait:
-            fitting = len(entries) - position
+            fitting = rest
         self._enter_locked(entries[position : position + fitting])
         position += fitting
         waiter = None
-        if position < len(entries):
+        if fitting < rest:
             if overflow == "drop_newest":
-                while position < len(entries):
-                    self._drop_arriving_locked(entries[position], dropped)
-                    position += 1
+                self._drop_arriving_locked(entries[position:], dropped)
+                position = len(entries)
             elif overflow == "drop_oldest":
-                self._drop_oldest_locked(dropped)
+                line.queue.drop_oldest(line.counters, dropped)
             else:
                 entry = entries[position]
-                waiter = Waiter(entry, _weight(entry), threading.get_ident(), Bell())
+                waiter = Waiter(entry, _weight(entry), Bell())
                 line.waiters.append(waiter)
         line.refresh_gate_locked()
         return position, waiter
@@ -162,38 +172,15 @@ class Intake:
         queue.weight += sum(map(_weight, entries))
         queue.inbox.extend(entries)
 
-    def _drop_arriving_locked(self, entry: Any, dropped: list[tuple[Any, ItemDroppedError]]) -> None:  # noqa: ANN401
-        """Count an item as entered and dropped; it never is in the queue."""
-        error = ItemDroppedError('the queue was full and the policy is "drop_newest"')
-        dropped.append((entry, error))
-        if isinstance(entry, ItemFuture):
-            claim_locked(entry)
-        self._line.counters.passed += 1
-        self._line.counters.dropped += 1
-
-    def _drop_oldest_locked(self, dropped: list[tuple[Any, ItemDroppedError]]) -> None:
-        """Drop the item that waits longest."""
-        line, queue = self._line, self._line.queue
-        error = ItemDroppedError('the queue was full and the policy is "drop_oldest"')
-        entry = queue.oldest()
-        dropped.append((entry, error))
-        line.counters.dropped += 1
-        if is_tracked(entry):
-            claim_locked(entry)
-            queue.discard(entry, "dropped")
-        else:
-            queue.drop_bare()
-
-    def _tell_dropped(self, dropped: list[tuple[Any, ItemDroppedError]]) -> None:
-        """Settle the futures of dropped items and call the hook; no lock is held."""
-        line = self._line
-        for entry, error in dropped:
-            item = entry._result if is_tracked(entry) else entry
-            if isinstance(entry, ItemFuture):
-                with line.lock:
-                    settle_locked(entry, Failure(error, shared=False))
-                tell_futures(line, [entry])
-            tell_dropped(line, entry, item, error)
+    def _drop_arriving_locked(self, entries: Sequence[Any], dropped: list[Any]) -> None:
+        """Count items as entered and dropped; they never are in the queue."""
+        counters = self._line.counters
+        for entry in entries:
+            if is_tracked(entry):
+                entry._state = RUNNING  # claimed, for whoever settles it
+            counters.passed += 1
+            counters.dropped += 1
+            dropped.append(entry)
 
     def _wait(self, waiter: Waiter, until: float | None) -> None:
         """Wait until the flusher has let the waiter's item in, the batcher closes, or the time is over."""

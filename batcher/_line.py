@@ -32,7 +32,7 @@ from batcher._clock import Bell, current_clock
 from batcher._future import (
     Failure,
     ItemFuture,
-    cancel_locked,
+    cancelled_state,
     claim_locked,
     fail_forked,
     is_pending,
@@ -117,7 +117,6 @@ class Waiter:
 
     entry: Any
     weight: float
-    thread: int
     bell: Bell
     is_admitted: bool = False
 
@@ -192,18 +191,18 @@ class Line:
         """Cancel `future` if it still waits; the future announces it."""
         is_nested = self.is_nested
         with self.lock:
+            state = cancelled_state(future)
             if not is_pending(future):
                 return False
-            cancel_locked(future)
+            # One straight line, which no signal interrupts: the state, the counter, the account.
+            future._state = state
             self.counters.cancelled += 1
-            if is_nested:
-                self.queue.discard_later(future, "cancelled")
-                return True
-            self.queue.discard(future, "cancelled")
-            self.refresh_gate_locked()
-            has_news = bool(self.waiters)
-        if has_news:
-            self.wake()
+            self.queue.ended.append((future, "cancelled"))
+            if not is_nested:
+                self.queue.account_for_ended()
+                self.refresh_gate_locked()
+        if self.waiters:
+            self.wake()  # there may be room now
         return True
 
     def callback_failed(self, error: BaseException) -> None:
@@ -268,12 +267,14 @@ class Line:
                 continue
             item = future._result
             if claim_locked(future):
-                self.queue.discard(future, "expired")
+                self.queue.ended.append((future, "expired"))
+                self.queue.account_for_ended()
             else:
                 batch = self._batch_with_locked(future)
                 batch.expired += 1
                 batch.tally.processing -= 1
-                batch.tally.note("expired", 1)
+                batch.tally.ended["expired"] += 1
+                batch.tally.ring_if_complete()
                 self.processing -= 1
             settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
             self.counters.expired += 1
@@ -290,7 +291,7 @@ class Line:
         now = self.clock.monotonic()
         with self.lock:
             if not is_nested:
-                self.queue.catch_up()
+                self.queue.account_for_ended()
             counters, queue = self.counters, self.queue
             since = queue.oldest_since
             is_paused = self.is_paused and self.state is State.OPEN

@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from concurrent.futures._base import RUNNING
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from batcher._future import ItemFuture
     from batcher._group import Ticket
+    from batcher._status import Counters
 
 SEALED = -math.inf  # the time from which a group may leave that a flush waits for
 
@@ -59,7 +61,7 @@ class PendingQueue:
         if not is_keyed:
             self._groups[None] = self._only
         self._order: deque[ItemFuture[Any] | Ticket] = deque()  # see `oldest`
-        self._late: deque[tuple[ItemFuture[Any] | Ticket, str]] = deque()  # see `discard_later`
+        self.ended: deque[tuple[ItemFuture[Any] | Ticket, str]] = deque()  # see `account_for_ended`
         self._offers: list[tuple[float, int, Group]] = []
         self._last_offer = 0
         self._last_batch = 0
@@ -106,72 +108,117 @@ class PendingQueue:
             for offset in range(0, count, self._max_batch_size):
                 self._only.mark(tail + offset, now, self._max_batch_size)
 
-    def discard(self, entry: ItemFuture[Any] | Ticket, ending: str) -> None:
-        """Account for an entry that has just ended where it waits: cancelled, expired or dropped."""
+    def account_for_ended(self) -> None:
+        """Count the entries that ended where they waited: cancelled, expired or dropped.
+
+        Who ends an entry changes its state and appends it to `ended`, in a straight line. If a signal
+        handler does so on top of another step, the count is left to the next step.
+        """
+        if not self.ended:
+            return
         if not self._is_keyed:
-            self.arrange_only()  # from here on it is in the group, wherever it was
-        group = entry._place if self._is_keyed else self._only
-        self._husks += 1
-        self.weight -= entry._weight
-        if group is not None:  # else it is in the inbox, and `arrange` will see what it is
-            group.husks += 1
-            group.weight -= entry._weight
-        if entry._tally is not None:
-            entry._tally.pending -= 1
-            entry._tally.note(ending, 1)
+            self.arrange_only()  # from here on they are in the group, wherever they were
+        ended = self.ended
+        while ended:
+            entry, ending = ended[0]
+            group = entry._place if self._is_keyed else self._only
+            tally = entry._tally
+            self._husks += 1
+            self.weight -= entry._weight
+            if group is not None:  # else it is in the inbox, and `arrange` will see what it is
+                group.husks += 1
+                group.weight -= entry._weight
+            if tally is not None:
+                tally.pending -= 1
+                tally.ended[ending] += 1
+            ended.popleft()
+            if tally is not None:
+                tally.ring_if_complete()
         if not self.count or self._husks > max(self.count, 64):
             self._sweep()
-
-    def discard_later(self, entry: ItemFuture[Any] | Ticket, ending: str) -> None:
-        """Leave the accounting to the next call that isn't on top of another one on the same thread."""
-        self._late.append((entry, ending))
-
-    def catch_up(self) -> None:
-        """Account for what was left to later."""
-        while self._late:
-            self.discard(*self._late.popleft())
 
     def _sweep(self) -> None:
         """Take the husks out: they must not fill the memory, nor make what follows them look old."""
         for group in self._groups.values():
             if group.husks:
-                removed = group.compact()
+                kept, marks, seals = group.compacted()
+                removed = len(group.entries) - len(kept)
+                group.head += removed
+                group.husks -= removed
+                group.entries, group.marks, group.seals = kept, marks, seals
                 self._husks -= removed
                 self._left += removed
                 self._held -= removed
         if self._is_keyed:
             self._groups = {key: group for key, group in self._groups.items() if group.entries or group.is_busy}
 
-    def oldest(self) -> Any:  # noqa: ANN401 - an entry is a future, a ticket or the user's bare item
-        """Return the entry that came first of all that wait; there must be one."""
+    def remember_order(self, entry: ItemFuture[Any] | Ticket) -> None:
+        """Keep the order of arrival across the keys, for `drop_oldest`."""
+        if self._is_keyed:
+            if len(self._order) > 2 * self.count + 64:
+                self._order = deque(entry for entry in self._order if is_live(entry))
+            self._order.append(entry)
+
+    def drop_oldest(self, counters: Counters, dropped: list[Any]) -> None:
+        """End the entry that came first of all that wait; there must be one."""
         if not self._is_keyed:
             self.arrange_only()
-            return next(entry for entry in self._only.entries if is_live(entry))
+            self._drop_head(self._only, counters, dropped)
+            return
         while not is_live(self._order[0]):
             self._order.popleft()
-        return self._order[0]
+        entry = self._order[0]
+        dropped.append(entry)
+        entry._state = RUNNING  # claimed, for whoever settles it
+        counters.dropped += 1
+        self.ended.append((entry, "dropped"))
+        self.account_for_ended()
 
-    def remember_order(self, entry: ItemFuture[Any] | Ticket) -> None:
-        """Keep the order of arrival across the keys, for `oldest`."""
-        if len(self._order) > 2 * self.count + 64:
-            self._order = deque(entry for entry in self._order if is_live(entry))
-        self._order.append(entry)
+    def drop_all(self, now: float, counters: Counters, dropped: list[Any]) -> None:
+        """End all entries that wait."""
+        self.arrange(now)
+        for group in list(self._groups.values()):
+            while group.live:
+                self._drop_head(group, counters, dropped)
+            self._tidy(group)
+            self._offer(group)
 
-    def drop_bare(self) -> None:
-        """Remove the oldest entry of an unkeyed queue, a bare item; husks before it go as well."""
-        while is_tracked(self._only.entries[0]):
+    def _drop_head(self, group: Group, counters: Counters, dropped: list[Any]) -> None:
+        """End the group's oldest live entry, and take it out with the husks before it.
+
+        Nothing but `dropped` hears of it if Ctrl-C comes after the first line; so who reads that list
+        leaves out what still waits.
+        """
+        while not is_live(entry := group.entries[0]):
             self._husks -= 1
-            self._only.husks -= 1
             self._left += 1
-            self._only.head += 1
-            self._only.entries.popleft()
-        self._only.forget_passed()
-        if self._only.seals:
-            self._only.seals[0][1].pending -= 1
-            self._only.seals[0][1].note("dropped", 1)
+            self._held -= 1
+            group.husks -= 1
+            group.head += 1
+            group.entries.popleft()
+        group.forget_passed()
+        dropped.append(entry)
+        tally = group.seals[0][1] if group.seals else None
+        if is_tracked(entry):
+            weight = entry._weight
+            entry._state = RUNNING  # claimed, for whoever settles it
+            self.weight -= weight
+            group.weight -= weight
+        if tally is not None:
+            tally.pending -= 1
+            tally.ended["dropped"] += 1
+        counters.dropped += 1
         self._left += 1
-        self._only.head += 1
-        self._only.entries.popleft()
+        self._held -= 1
+        group.head += 1
+        group.entries.popleft()
+        if tally is not None:
+            tally.ring_if_complete()
+
+    def waiting(self, now: float) -> list[Any]:
+        """Return the entries that wait."""
+        self.arrange(now)
+        return [entry for group in self._groups.values() for entry in group.entries if is_live(entry)]
 
     def arrange_only(self) -> None:
         """Move what came in to the only group: one C call, so that no signal comes between."""
@@ -183,7 +230,7 @@ class PendingQueue:
 
     def arrange(self, now: float) -> None:
         """Move what came in to the groups, and see which of them may leave when."""
-        self.catch_up()
+        self.account_for_ended()
         if not self._is_keyed:
             if self.inbox:
                 self.arrange_only()
@@ -191,21 +238,26 @@ class PendingQueue:
                     self._only.mark(self._only.head, now, self._max_batch_size)
             self._offer(self._only)
             return
-        for _ in range(len(self.inbox)):
-            self._arrange_keyed(self.inbox.popleft())
+        while self.inbox:
+            self._arrange_keyed(self.inbox[0])
+            self.inbox.popleft()
 
     def _arrange_keyed(self, entry: ItemFuture[Any] | Ticket) -> None:
+        """Put the entry to its group; nothing is done twice if Ctrl-C kept it from leaving the inbox."""
+        if entry._place is not None:
+            return
         group = self._groups.get(entry._key)
         if group is None:
             group = self._groups[entry._key] = Group(entry._key)
         group.mark(group.tail, entry._since, self._max_batch_size)
-        group.entries.append(entry)
-        self._held += 1
+        live = is_live(entry)
         entry._place = group
-        if is_live(entry):
+        self._held += 1
+        if live:
             group.weight += entry._weight
         else:
             group.husks += 1
+        group.entries.append(entry)
         self._offer(group)
 
     def _is_full(self, group: Group) -> bool:
@@ -335,26 +387,22 @@ class PendingQueue:
     def seal(self, now: float) -> Tally:
         """Close the open tally over all that waits; those groups may leave at once."""
         self.arrange(now)
-        tally, self.open_tally = self.open_tally, Tally()
+        tally = self.open_tally
         tally.sealed = True
-        for group in self._groups.values():
-            if group.live:
-                group.seal(tally)
-                self._offer(group)
+        try:
+            self._seal_groups(tally)
+        except BaseException:
+            self._seal_groups(tally)  # Ctrl-C: half a seal would be waited for in vain
+            raise
         return tally
 
-    def take_all(self, now: float) -> list[Batch]:
-        """Take all that waits, as batches that no handler will get."""
-        self.arrange(now)
-        batches = []
-        for group in list(self._groups.values()):
-            was_busy, group.is_busy = group.is_busy, False
-            while group.live:
-                batch = self.cut(group)
-                if batch is not None:
-                    batches.append(batch)
-                    group.is_busy = False
-            group.is_busy = was_busy
-            if not was_busy and self._is_keyed and self._groups.get(group.key) is group:
-                self._free(group)
-        return batches
+    def _seal_groups(self, tally: Tally) -> None:
+        """Have every group end the tally's part; may be repeated."""
+        pending = 0
+        for group in self._groups.values():
+            if group.live:
+                pending += group.seal(tally)
+                self._offer(group)
+        tally.pending = pending
+        if self.open_tally is tally:
+            self.open_tally = Tally()

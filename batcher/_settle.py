@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._execution import free_frames
-from batcher._future import Failure, ItemFuture, announce, cancel_claimed_locked, is_watched, settle_locked
+from batcher._future import Failure, ItemFuture, announce, cancelled_state, is_pending, is_watched, settle_locked
+from batcher._group import is_tracked
 from batcher._outcomes import fail_all
 from batcher._status import BatchRecord
 from batcher.errors import BatcherClosedError, HandlerTimeoutError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from batcher._group import Batch
     from batcher._line import Line
+    from batcher.errors import BatcherError
 
 
 class Settlement:
@@ -37,7 +39,7 @@ class Settlement:
         self.is_heard = False
 
 
-def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[object], *, is_dropped: bool = False) -> Settlement:
+def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[object]) -> Settlement:
     """Count the batch's outcomes and end its futures; the caller holds the lock."""
     settlement = Settlement()
     for entry, item, outcome in zip(batch.entries, batch.items, outcomes, strict=True):
@@ -54,15 +56,12 @@ def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[object], *, is_d
     failed, counters, tally = len(settlement.failures), line.counters, batch.tally
     settlement.is_heard = any(is_watched(future) for future in settlement.watched)
     tally.processing -= settlement.succeeded + failed
-    if is_dropped:
-        counters.dropped += failed
-        tally.note("dropped", failed)
-    else:
-        counters.succeeded += settlement.succeeded
-        counters.failed += failed
-        line.processing -= settlement.succeeded + failed
-        tally.succeeded += settlement.succeeded
-        tally.note("failed", failed)
+    counters.succeeded += settlement.succeeded
+    counters.failed += failed
+    line.processing -= settlement.succeeded + failed
+    tally.ended["succeeded"] += settlement.succeeded
+    tally.ended["failed"] += failed
+    tally.ring_if_complete()
     return settlement
 
 
@@ -98,38 +97,46 @@ def give_up(line: Line, batch: Batch) -> None:
 
 def drop_unsent(line: Line, reason: str) -> None:
     """Fail all that is pending with BatcherClosedError: nothing will send it any more."""
-    settled: list[tuple[Batch, Settlement]] = []
-    with line.lock:
-        for batch in line.queue.take_all(line.clock.monotonic()):
-            outcomes = fail_all(len(batch.entries), BatcherClosedError(reason))
-            settled.append((batch, _settle_locked(line, batch, outcomes, is_dropped=True)))
-    for batch, settlement in settled:
-        tell_futures(line, settlement.watched)
-        for entry, item, failure in zip(batch.entries, settlement.failed_items, settlement.failures, strict=True):
-            tell_dropped(line, entry, item, failure.error)
+    dropped: list[Any] = []
+    try:
+        with line.lock:
+            line.queue.drop_all(line.clock.monotonic(), line.counters, dropped)
+    finally:
+        settle_dropped(line, dropped, BatcherClosedError(reason))
 
 
 def cancel_unsent(line: Line) -> None:
     """Cancel the futures of all that is pending; what has no future is dropped, and `on_drop` hears of it."""
     cancelled: list[ItemFuture[Any]] = []
     with line.lock:
-        batches = line.queue.take_all(line.clock.monotonic())
-        for batch in batches:
-            futures = [entry for entry in batch.entries if type(entry) is ItemFuture]
-            for future in futures:
-                cancel_claimed_locked(future)
-            cancelled += futures
-            dropped = len(batch.entries) - len(futures)
-            line.counters.cancelled += len(futures)
-            line.counters.dropped += dropped
-            batch.tally.processing -= len(batch.entries)
-            batch.tally.note("cancelled", len(futures))
-            batch.tally.note("dropped", dropped)
+        waiting = line.queue.waiting(line.clock.monotonic())
+        items = [entry._result for entry in waiting if type(entry) is ItemFuture]  # until the lock is released
+        for future in waiting:
+            if type(future) is ItemFuture:
+                state = cancelled_state(future)
+                future._state = state
+                line.counters.cancelled += 1
+                line.queue.ended.append((future, "cancelled"))
+                cancelled.append(future)
+                future._result = None
+        line.queue.account_for_ended()
+    del items
     tell_futures(line, cancelled)
-    for batch in batches:
-        for entry, item in zip(batch.entries, batch.items, strict=True):
-            if type(entry) is not ItemFuture:
-                tell_dropped(line, entry, item, BatcherClosedError("the batcher was closed without draining"))
+    drop_unsent(line, "the batcher was closed without draining")
+
+
+def settle_dropped(line: Line, dropped: list[Any], error: BatcherError) -> None:
+    """Settle the futures of dropped entries, which the queue has let go of, and call `on_drop` for each."""
+    failure = Failure(error, shared=len(dropped) > 1)
+    gone = [entry for entry in dropped if not is_tracked(entry) or not is_pending(entry)]
+    items = [entry._result if is_tracked(entry) else entry for entry in gone]
+    futures = [entry for entry in gone if type(entry) is ItemFuture]
+    with line.lock:
+        for future in futures:
+            settle_locked(future, failure)
+    tell_futures(line, futures)
+    for entry, item in zip(gone, items, strict=True):
+        tell_dropped(line, entry, item, error)
 
 
 def tell_futures(line: Line, futures: list[ItemFuture[Any]]) -> None:

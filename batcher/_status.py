@@ -155,17 +155,17 @@ class Tally:
 
     All items belong to the open tally until a flush seals it: from then on `pending` counts those of it
     that still wait, and the next items belong to a new one. `processing` counts those in a handler from
-    the beginning.
+    the beginning. `ended` counts the rest by how they ended, with the names of `FlushReport`.
 
     Thread safety: the owner's lock guards every field.
     """
 
-    __slots__ = ("bells", "cancelled", "dropped", "expired", "failed", "pending", "processing", "sealed", "succeeded")
+    __slots__ = ("bells", "ended", "pending", "processing", "sealed")
 
     def __init__(self) -> None:
         """Start an open tally."""
-        self.succeeded = self.failed = self.cancelled = self.expired = self.dropped = 0
         self.pending = self.processing = 0
+        self.ended = dict.fromkeys(("succeeded", "failed", "cancelled", "expired", "dropped"), 0)
         self.sealed = False
         self.bells: list[Bell] = []
 
@@ -174,13 +174,8 @@ class Tally:
         """Items of a sealed tally that haven't ended."""
         return self.pending + self.processing
 
-    def note(self, ending: str, count: int) -> None:
-        """Count items that ended; tell the waiting flush if they were the last."""
-        setattr(self, ending, getattr(self, ending) + count)
+    def ring_if_complete(self) -> None:
+        """Wake the flushes that wait for this tally, if its last item has ended."""
         if self.sealed and not self.left:
             for bell in self.bells:
                 bell.ring()
-
-    def counts(self) -> tuple[int, int, int, int, int]:
-        """Return how many have succeeded, failed, been cancelled, expired and been dropped."""
-        return self.succeeded, self.failed, self.cancelled, self.expired, self.dropped
