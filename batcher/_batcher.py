@@ -224,7 +224,8 @@ class Batcher(Generic[T, R]):
         line = self._line
         inbox = line.inbox
         future: ItemFuture[R] = ItemFuture(item, line)
-        if timeout is None and len(inbox) < line.gate and alive[0] and not self._needs_entry:
+        # The fast way. The gate is shut where there are keys or weights.
+        if timeout is None and len(inbox) < line.gate and alive[0]:
             try:
                 inbox.append(future)
                 if len(inbox) >= line.ring_at:
@@ -243,7 +244,8 @@ class Batcher(Generic[T, R]):
         """
         line = self._line
         inbox = line.inbox
-        if len(inbox) < line.gate and alive[0] and not self._needs_entry and not is_tracked(item):
+        kind = type(item)
+        if len(inbox) < line.gate and alive[0] and kind is not ItemFuture and kind is not Ticket:
             try:
                 inbox.append(item)
                 if len(inbox) >= line.ring_at:

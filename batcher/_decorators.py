@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
+if TYPE_CHECKING:
+    # What a bulk function returns that returns something.
+    Answer = Sequence[R | Exception] | Mapping[Any, R | Exception]
 
 
 class BatcherOptions(TypedDict, total=False):
@@ -54,9 +57,9 @@ class Batched(Generic[T, R]):
         bulk: The plain function, which takes a list.
     """
 
-    def __init__(self, bulk: Callable[[list[T]], object], make: Callable[[], Batcher[T, R]]) -> None:
+    def __init__(self, bulk: Callable[[list[T]], Any], make: Callable[[], Batcher[T, R]]) -> None:
         """Wrap `bulk`; `make` returns the batcher, and is called on first use."""
-        self.bulk = bulk
+        self.bulk: Callable[[list[T]], Any] = bulk
         self._make = make
         functools.update_wrapper(self, bulk)
 
@@ -86,12 +89,12 @@ class _Once(Generic[T, R]):
         self._options = options
 
     def __call__(self) -> Batcher[T, R]:
-        made: Batcher[T, R] | None = self.__dict__.get("made")
+        made: Any = self.__dict__.get("made")
         if made is None:
             # Two threads may both make one; the dict keeps the first, and the other was never started.
             # (A lock here might be held by a thread that a forked child doesn't have.)
             made = self.__dict__.setdefault("made", _make(self._bulk, self._options))
-        return made
+        return made  # type: ignore[no-any-return]
 
 
 class BatchedMethod(Generic[S, T, R]):
@@ -177,28 +180,37 @@ def _make(
 
 
 class _Decorator(Protocol):
-    """What `batched(...)` returns."""
+    """What `batched(...)` returns; the overloads are those of `batched`."""
 
+    @overload
+    def __call__(self, function: Callable[[list[T]], Answer[R]], /) -> Batched[T, R]: ...
     @overload
     def __call__(self, function: Callable[[list[T]], None], /) -> Batched[T, None]: ...
     @overload
-    def __call__(self, function: Callable[[list[T]], Sequence[R | Exception] | Mapping[T, R]], /) -> Batched[T, R]: ...
+    def __call__(self, function: Callable[[type[S], list[T]], Answer[R]], /) -> Batched[T, R]: ...
+    @overload
+    def __call__(self, function: Callable[[type[S], list[T]], None], /) -> Batched[T, None]: ...
+    @overload
+    def __call__(self, function: Callable[[S, list[T]], Answer[R]], /) -> BatchedMethod[S, T, R]: ...
     @overload
     def __call__(self, function: Callable[[S, list[T]], None], /) -> BatchedMethod[S, T, None]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[S, list[T]], Sequence[R | Exception] | Mapping[T, R]], /
-    ) -> BatchedMethod[S, T, R]: ...
 
 
+# A function that returns Any matches the first overload that fits: so those with results stand before those
+# without. A checker takes a class method for a function of the class, and its `Batched` is there on class and
+# instance alike.
+@overload
+def batched(function: Callable[[list[T]], Answer[R]], /) -> Batched[T, R]: ...
 @overload
 def batched(function: Callable[[list[T]], None], /) -> Batched[T, None]: ...
 @overload
-def batched(function: Callable[[list[T]], Sequence[R | Exception] | Mapping[T, R]], /) -> Batched[T, R]: ...
+def batched(function: Callable[[type[S], list[T]], Answer[R]], /) -> Batched[T, R]: ...
+@overload
+def batched(function: Callable[[type[S], list[T]], None], /) -> Batched[T, None]: ...
+@overload
+def batched(function: Callable[[S, list[T]], Answer[R]], /) -> BatchedMethod[S, T, R]: ...
 @overload
 def batched(function: Callable[[S, list[T]], None], /) -> BatchedMethod[S, T, None]: ...
-@overload
-def batched(function: Callable[[S, list[T]], Sequence[R | Exception] | Mapping[T, R]], /) -> BatchedMethod[S, T, R]: ...
 @overload
 def batched(**options: Unpack[BatcherOptions]) -> _Decorator: ...
 def batched(function: Any = None, /, **options: Any) -> Any:

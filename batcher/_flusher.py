@@ -152,10 +152,11 @@ def _turn(line: Line, post: Post) -> _Plan:
         plan = _plan_locked(line, post, now)
     for bell in plan.rings:
         bell.ring()
-    futures = [future for future, _ in plan.expired]
-    while line.untold:
-        futures.append(line.untold.popleft())
-    tell_futures(line, futures)
+    if plan.expired or line.untold:
+        futures = [future for future, _ in plan.expired]
+        while line.untold:
+            futures.append(line.untold.popleft())
+        tell_futures(line, futures)
     for batch in plan.overdue:
         give_up(line, batch)
     if plan.must_drop:
@@ -177,6 +178,8 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
         line.queue.arrange(now)
     else:
         line.queue.seal(now)  # abandoned: all that is there leaves at once
+    for tally in line.sealed:
+        tally.ring_if_complete()  # if Ctrl-C kept the thread that ended its last item from doing so
     plan.expired = line.expire_locked(now)
     plan.overdue = [batch for batch in line.running if batch.deadline is not None and batch.deadline <= now]
     plan.must_drop = line.drop_at is not None and line.drop_at <= now and line.queue.count > 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from batcher import _reentry
 from batcher._clock import Bell
 from batcher._group import is_tracked
-from batcher._line import Line, Waiter, inline_mode
+from batcher._line import NEVER, Line, Waiter, inline_mode
 from batcher._process import check_process
 from batcher._settle import drop_unsent, settle_dropped
 from batcher._status import State
@@ -207,8 +207,12 @@ class Intake:
     def attend(self) -> None:
         """Do what an append on the fast way made necessary: ring, or end what came in after the close."""
         line = self._line
+        with line.lock:
+            is_closed = line.state is State.CLOSED
+            if not is_closed:
+                line.ring_at = NEVER  # rung once is enough: the flusher sets it anew when it has looked
         line.wake()
-        if line.state is State.CLOSED:
+        if is_closed:
             drop_unsent(line, CLOSED)
 
 

@@ -68,12 +68,13 @@ def _shape_error(count: int, received: str) -> ResultShapeError:
 def _judge(results: Iterable[Any]) -> list[Any]:
     """Turn the exception instances among the results into failures of their items alone."""
     outcomes = list(results)
+    if not any(issubclass(kind, Exception) for kind in set(map(type, outcomes))):
+        return outcomes
     failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
-    if failed:
-        # The same object for several items must become an object for each.
-        times = Counter(id(outcomes[i]) for i in failed)
-        for i in failed:
-            outcomes[i] = Failure(outcomes[i], shared=times[id(outcomes[i])] > 1)
+    # The same object for several items must become an object for each.
+    times = Counter(id(outcomes[i]) for i in failed)
+    for i in failed:
+        outcomes[i] = Failure(outcomes[i], shared=times[id(outcomes[i])] > 1)
     return outcomes
 
 

@@ -7,6 +7,7 @@ So whoever sees a result also sees the counters that include it, and no user cod
 
 from __future__ import annotations
 
+from concurrent.futures._base import FINISHED, RUNNING
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
@@ -39,21 +40,26 @@ class Settlement:
         self.is_heard = False
 
 
-def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[object]) -> Settlement:
+def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any]) -> Settlement:
     """Count the batch's outcomes and end its futures; the caller holds the lock."""
-    settlement = Settlement()
+    settlement, skipped = Settlement(), 0
     for entry, item, outcome in zip(batch.entries, batch.items, outcomes, strict=True):
+        is_failure = type(outcome) is Failure
         if type(entry) is ItemFuture:
+            if entry._watch is None and entry._state is RUNNING and not is_failure:
+                entry._result = outcome  # `settle_locked`, spelled out for speed
+                entry._state = FINISHED
+                continue
             if not settle_locked(entry, outcome):
-                continue  # its own deadline passed in the handler
+                skipped += 1  # its own deadline passed in the handler
+                continue
             if entry._watch is not None:
                 settlement.watched.append(entry)
-        if type(outcome) is Failure:
+        if is_failure:
             settlement.failures.append(outcome)
             settlement.failed_items.append(item)
-        else:
-            settlement.succeeded += 1
     failed, counters, tally = len(settlement.failures), line.counters, batch.tally
+    settlement.succeeded = len(batch.entries) - failed - skipped
     settlement.is_heard = any(is_watched(future) for future in settlement.watched)
     tally.processing -= settlement.succeeded + failed
     counters.succeeded += settlement.succeeded

@@ -147,8 +147,8 @@ def _follow(follower: Future[R], done: Future[R]) -> None:
 
 def _cancel(future: Future[Any]) -> None:
     """Cancel a future, and tell those who watch it through `concurrent.futures.wait`."""
-    if future.cancel():
-        future.set_running_or_notify_cancel()
+    future.cancel()
+    future.set_running_or_notify_cancel()
 
 
 def _open_connections() -> dict[str, object]:
