@@ -24,7 +24,7 @@ from batcher._options import (
     check_weight_limit,
     require_seconds,
 )
-from batcher._process import alive
+from batcher._process import alive, check_process
 from batcher.errors import ItemTooHeavyError, QueueFullError
 
 if TYPE_CHECKING:
@@ -221,11 +221,13 @@ class Batcher(Generic[T, R]):
             ItemTooHeavyError: The item alone is above `max_batch_weight` or `max_pending_weight`.
             Exception: Whatever `batch_key` or `weigh` raises; nothing was accepted.
         """
+        if not alive[0]:
+            check_process()  # before anything of the parent's is looked at
         line = self._line
         inbox = line.inbox
         future: ItemFuture[R] = ItemFuture(item, line)
         # The fast way. The gate is shut where there are keys or weights.
-        if timeout is None and len(inbox) < line.gate and alive[0]:
+        if timeout is None and len(inbox) < line.gate:
             try:
                 inbox.append(future)
                 if len(inbox) >= line.ring_at:
@@ -242,10 +244,12 @@ class Batcher(Generic[T, R]):
 
         A failure reaches `on_error`, or the log where there is none. Blocks and raises as `add`.
         """
+        if not alive[0]:
+            check_process()  # before anything of the parent's is looked at
         line = self._line
         inbox = line.inbox
         kind = type(item)
-        if len(inbox) < line.gate and alive[0] and kind is not ItemFuture and kind is not Ticket:
+        if len(inbox) < line.gate and kind is not ItemFuture and kind is not Ticket:
             try:
                 inbox.append(item)
                 if len(inbox) >= line.ring_at:
@@ -266,7 +270,8 @@ class Batcher(Generic[T, R]):
         `block_timeout` ends, the futures of the rest come back failed with QueueFullError. Arguments
         and errors as `add`.
         """
-        futures: list[ItemFuture[R]] = [ItemFuture(item, self._line) for item in items]
+        line = self._live_line()
+        futures: list[ItemFuture[R]] = [ItemFuture(item, line) for item in items]
         seconds, until = self._limits(timeout, block_timeout)
         if not futures:
             return []
@@ -296,7 +301,7 @@ class Batcher(Generic[T, R]):
                 the results of what it gave before.
         """
         seconds = check_seconds("timeout", timeout)
-        deadline = None if seconds is None else self._line.clock.monotonic() + seconds
+        deadline = None if seconds is None else self._live_line().clock.monotonic() + seconds
         return self._results(iter(items), deadline)
 
     def _results(self, items: Iterator[T], deadline: float | None) -> Iterator[R]:
@@ -336,8 +341,9 @@ class Batcher(Generic[T, R]):
             TypeError: `handler` isn't callable.
         """
         check_callable("handler", handler, optional=False)
-        self._line.handler = handler
-        self._line.wake()
+        line = self._live_line()
+        line.handler = handler
+        line.wake()
         return handler
 
     # Batches out
@@ -357,21 +363,22 @@ class Batcher(Generic[T, R]):
             ReentrantCallError: Called by the batcher's own handler, hook or callback, or by a signal
                 handler or destructor on top of a call of this batcher.
         """
-        return flush(self._line, check_seconds("timeout", timeout))
+        return flush(self._live_line(), check_seconds("timeout", timeout))
 
     def pause(self) -> None:
         """Stop automatic batches: until `resume`, only `flush` and `close` send."""
-        self._line.is_paused = True
+        self._live_line().is_paused = True
 
     def resume(self) -> None:
         """Start automatic batches again."""
-        self._line.is_paused = False
-        self._line.wake()
-        _flusher.run_all_here(self._line)
+        line = self._live_line()
+        line.is_paused = False
+        line.wake()
+        _flusher.run_all_here(line)
 
     def status(self) -> BatcherStatus:
         """Return a frozen snapshot of what waits, what runs, and what has become of all."""
-        return self._line.status()
+        return self._live_line().status()
 
     def close(self, timeout: float | None = None, *, drain: bool = True) -> FlushReport:
         """Refuse new items, send what waits, and let the threads go.
@@ -392,7 +399,7 @@ class Batcher(Generic[T, R]):
             ReentrantCallError: As `flush`.
         """
         check_flag("drain", drain)
-        report = close(self._line, check_seconds("timeout", timeout), drain=drain)
+        report = close(self._live_line(), check_seconds("timeout", timeout), drain=drain)
         self._finalizer.detach()
         return report
 
@@ -412,6 +419,11 @@ class Batcher(Generic[T, R]):
         return (
             f"<Batcher {self._options.name!r} {status.state} pending={status.pending} processing={status.processing}>"
         )
+
+    def _live_line(self) -> Line:
+        """Return this process's line."""
+        check_process()
+        return self._line
 
     # The slow way in
 

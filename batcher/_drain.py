@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from batcher import _reentry
 from batcher._clock import Bell, SystemClock, monotonic
 from batcher._flusher import run_all_here
-from batcher._process import check_process
 from batcher._settle import cancel_unsent, drop_unsent
 from batcher._status import FlushReport, State, Tally
 from batcher.errors import ReentrantCallError
@@ -30,7 +29,6 @@ _GRACE = 0.1
 
 def flush(line: Line, timeout: float | None) -> FlushReport:
     """Send all that came in before the call, and wait for it."""
-    check_process()
     _refuse_reentry(line, "flush")
     deadline = None if timeout is None else line.clock.monotonic() + timeout
     snapshots = _seal(line)
@@ -50,7 +48,6 @@ def wait_until(tallies: list[Tally], deadline: float) -> None:
 
 def close(line: Line, timeout: float | None, *, drain: bool) -> FlushReport:
     """Refuse new items, send or cancel what is there, and let the threads go."""
-    check_process()
     _refuse_reentry(line, "close")
     deadline = None if timeout is None else line.clock.monotonic() + timeout
     begin_close(line)

@@ -18,7 +18,6 @@ from batcher import _reentry
 from batcher._clock import Bell
 from batcher._group import is_tracked
 from batcher._line import NEVER, Line, Waiter, inline_mode
-from batcher._process import check_process
 from batcher._settle import drop_unsent, settle_dropped
 from batcher._status import State
 from batcher.errors import BatcherClosedError, BatcherError, ItemDroppedError, QueueFullError
@@ -51,7 +50,6 @@ class Intake:
         Raises:
             BatcherClosedError: No thread can be started; nothing entered.
         """
-        check_process()
         line = self._line
         is_nested = line.is_nested
         if line.post is None and not inline_mode.depth:

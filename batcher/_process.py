@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def make_witness() -> Witness:
 
 alive = make_witness()
 _recoveries: list[Callable[[], None]] = []
+_locks: dict[int, threading.RLock] = {}
 
 
 def on_fork(recover: Callable[[], None]) -> None:
@@ -71,15 +73,18 @@ def on_fork(recover: Callable[[], None]) -> None:
 def check_process() -> None:
     """In a child that nobody has told of the fork, do what the fork hook would have done."""
     if not alive[0]:
-        recover_in_child()
+        _recover_in_child()
 
 
-def recover_in_child() -> None:
-    """Make everything fit for this process, a forked child."""
-    for recover in _recoveries:
-        recover()
-    alive[0] = 1
+def _recover_in_child() -> None:
+    """Make everything fit for this process, a forked child; once, whoever comes first."""
+    # A lock for each process: one of the parent's might be held by a thread that isn't here.
+    with _locks.setdefault(os.getpid(), threading.RLock()):
+        if not alive[0]:
+            for recover in _recoveries:
+                recover()
+            alive[0] = 1
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=recover_in_child)
+    os.register_at_fork(after_in_child=_recover_in_child)

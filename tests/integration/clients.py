@@ -27,7 +27,9 @@ def ask(port: int, path: str) -> Answer:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
-        return Answer(response.status, json.loads(response.read()))
+        body = response.read()
+        assert response.headers.get_content_type() == "application/json", f"{response.status}: {body!r}"
+        return Answer(response.status, json.loads(body))
 
 
 def crowd(size: int, job: Callable[[int], R]) -> list[R]:

@@ -24,7 +24,7 @@ UWSGI = shutil.which("uwsgi", path=str(Path(sys.executable).parent)) or shutil.w
 
 @pytest.mark.skipif(UWSGI is None, reason="uWSGI is not installed (the package pyuwsgi brings it)")
 def test_fork_without_hooks(sqlite_users: Userbase, tmp_path: Path) -> None:
-    """Workers forked from a master that used the batcher notice it by themselves, and deliver."""
+    """Workers forked from a master that used the batcher notice it by themselves, and deliver, also at exit."""
     port = free_port()
     command = [str(UWSGI), "--http-socket", f"127.0.0.1:{port}", "--master", "--die-on-term", "--need-app"]
     command += ["--processes", "2", "--threads", "25", "--enable-threads", "--listen", "100"]
@@ -43,3 +43,4 @@ def test_fork_without_hooks(sqlite_users: Userbase, tmp_path: Path) -> None:
     ]
     assert server.pid not in {answer.body["pid"] for answer in answers}
     assert 1 <= queries <= CLIENTS / 3
+    assert sqlite_users.visits() == list(range(1, CLIENTS + 1))
