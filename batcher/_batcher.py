@@ -165,15 +165,15 @@ class Batcher(Generic[T, R]):
             exit_timeout=require_seconds("exit_timeout", exit_timeout),
             name=f"batcher-{next(_numbers)}" if name is None else name,
         )
-        self._needs_entry = batch_key is not None or weigh is not None
         self._warns = True
         self._pin: Callable[[], object] = nothing
         self._set_up(handler)
 
-    def _set_up(self, handler: Callable[[list[Any]], object] | None) -> None:
+    def _set_up(self, handler: Callable[[list[Any]], object] | None, *, is_paused: bool = False) -> None:
         """Make the line, for this process."""
         line = Line(self._options)
         line.handler = handler
+        line.is_paused = is_paused
         line.pin = self._pin
         self._line = line
         self._intake = Intake(line, partial(_start, line))
@@ -183,7 +183,7 @@ class Batcher(Generic[T, R]):
     def restart(self) -> None:
         """Start anew with an empty line: this is a forked child, and the old one is the parent's."""
         self._finalizer.detach()
-        self._set_up(self._line.handler)
+        self._set_up(self._line.handler, is_paused=self._line.is_paused)
 
     def belong_to(self, instance: Callable[[], object] = nothing) -> None:
         """Be the batcher of a batched function: end silently with it, since nobody else can close this.
@@ -258,7 +258,7 @@ class Batcher(Generic[T, R]):
                 self._intake.attend()
                 raise
             return
-        entry = Ticket(item) if self._needs_entry or is_tracked(item) else item
+        entry = Ticket(item) if self._options.is_tracked or is_tracked(item) else item
         self._add_slowly(entry, None, block_timeout)
 
     def add_many(
@@ -305,7 +305,7 @@ class Batcher(Generic[T, R]):
         return self._results(iter(items), deadline)
 
     def _results(self, items: Iterator[T], deadline: float | None) -> Iterator[R]:
-        ahead = 3 * self._options.max_batch_size
+        ahead = min(3 * self._options.max_batch_size, self._options.max_pending)
         under_way: deque[Future[R]] = deque()
         problem: BaseException | None = None
         is_open = True
@@ -313,15 +313,13 @@ class Batcher(Generic[T, R]):
             while is_open or under_way:
                 while is_open and len(under_way) < ahead:
                     try:
-                        item = next(items)
+                        under_way.append(self.add(next(items)))
                     except StopIteration:
                         is_open = False
                     except Exception as error:  # noqa: BLE001 - raised below, when it is its turn
                         is_open, problem = False, error
-                    else:
-                        under_way.append(self.add(item))
                     if not is_open:
-                        request_flush(self._line)
+                        request_flush(self._live_line())
                 if under_way:
                     left = None if deadline is None else max(deadline - self._line.clock.monotonic(), 0.0)
                     yield under_way.popleft().result(left)
@@ -344,6 +342,7 @@ class Batcher(Generic[T, R]):
         line = self._live_line()
         line.handler = handler
         line.wake()
+        _flusher.run_all_here(line)
         return handler
 
     # Batches out
@@ -351,7 +350,8 @@ class Batcher(Generic[T, R]):
     def flush(self, timeout: float | None = None) -> FlushReport:
         """Send all that was added before this call, and wait until it is settled.
 
-        A paused batcher sends as well. Without a handler this waits for one.
+        A paused batcher sends as well. Without a handler this waits for one. The hooks of the last batch
+        may still run when this returns.
 
         Args:
             timeout: The longest wait in seconds; what is left then goes on. None: no limit.
@@ -453,7 +453,7 @@ class Batcher(Generic[T, R]):
     def _add_slowly(self, entry: Any, timeout: float | None, block_timeout: float | None) -> None:  # noqa: ANN401
         """Let one entry in by all the rules."""
         deadline, until = self._limits(timeout, block_timeout)
-        if self._needs_entry:
+        if self._options.is_tracked:
             self._prepare(entry)
         _, error = self._enter([entry], until)
         if error is not None:

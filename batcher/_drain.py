@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from batcher import _reentry
 from batcher._clock import Bell, SystemClock, monotonic
-from batcher._flusher import run_all_here
+from batcher._flusher import run_all_here, start
 from batcher._settle import cancel_unsent, drop_unsent
 from batcher._status import FlushReport, State, Tally
 from batcher.errors import ReentrantCallError
@@ -94,7 +94,7 @@ def _refuse_reentry(line: Line, what: str) -> None:
 def _seal(line: Line) -> list[tuple[Tally, dict[str, int]]]:
     """Close the open tally, and return all that aren't complete, each with what it counted so far."""
     with line.lock:
-        tally = line.queue.seal(line.clock.monotonic())
+        tally = line.queue.seal()
         line.sealed = [earlier for earlier in line.sealed if earlier.left]
         if tally.left:
             line.sealed.append(tally)
@@ -102,6 +102,8 @@ def _seal(line: Line) -> list[tuple[Tally, dict[str, int]]]:
         snapshots = [(sealed, dict(sealed.ended)) for sealed in line.sealed]
     if snapshots:
         run_all_here(line)
+        if line.post is None and line.queue.count:
+            start(line)  # what came in while handlers ran inline, and the batcher was paused
         line.wake()
     return snapshots
 
@@ -109,14 +111,15 @@ def _seal(line: Line) -> list[tuple[Tally, dict[str, int]]]:
 def _await(tallies: list[Tally], deadline: float | None, clock: Clock) -> None:
     """Wait until all the tallies are complete, or the deadline."""
     bell = Bell()
+    _reentry.here.waits += 1
     try:
         for tally in tallies:
             tally.bells.append(bell)
-        with _reentry.waiting():
-            while any(tally.left for tally in tallies):
-                if not clock.wait(bell, deadline):
-                    return
+        while any(tally.left for tally in tallies):
+            if not clock.wait(bell, deadline):
+                return
     finally:
+        _reentry.here.waits -= 1
         for tally in tallies:
             if bell in tally.bells:
                 tally.bells.remove(bell)

@@ -7,6 +7,7 @@ picklable; what comes back is picklable where the handler's answer is.
 
 from __future__ import annotations
 
+import contextvars
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,20 +31,33 @@ class HandlerCall:
         handler: The user's bulk function.
         around_batch: A context manager factory entered around the call, or None.
         token: Whose call it is, so that the handler's own calls are recognised.
+        is_inline: Run in the caller's own context, as it does on the caller's own thread.
     """
 
     handler: Callable[[list[Any]], object]
     around_batch: Callable[[], AbstractContextManager[object]] | None
     token: Token
+    is_inline: bool = False
 
     def __call__(self, items: Sequence[Any]) -> object:
         """Call the handler with a list of its own, and return what it returns."""
-        with _reentry.running(self.token):
+        if self.is_inline:
+            return self._call(items)
+        # A context of its own, and empty: nothing that one batch sets, and no caller's, reaches another.
+        return contextvars.Context().run(self._call, items)
+
+    def _call(self, items: Sequence[Any]) -> object:
+        here = _reentry.here
+        before = here.running
+        here.running = (*before, self.token)
+        try:
             if self.around_batch is None:
                 return self.handler(list(items))
             with self.around_batch():
                 return self.handler(list(items))
             return None  # the context manager has swallowed the handler's error
+        finally:
+            here.running = before
 
 
 def trim(error: BaseException) -> BaseException:

@@ -16,17 +16,20 @@ from __future__ import annotations
 import contextvars
 import threading
 import weakref
+from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from batcher import _reentry
 from batcher._execution import HandlerCall, trim
-from batcher._intake import admit_waiters_locked
+from batcher._group import is_tracked
+from batcher._intake import CLOSED, admit_waiters_locked
 from batcher._line import NEVER, Line, Post, inline_mode
 from batcher._outcomes import fail_all, match
 from batcher._settle import drop_unsent, finish, give_up, tell_futures
 from batcher._status import State
 from batcher._workers import DaemonPool
-from batcher.errors import BatcherClosedError
+from batcher.errors import BatcherClosedError, BatchError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from batcher._clock import Bell
     from batcher._future import ItemFuture
     from batcher._group import Batch
+    from batcher._reentry import Token
 
 ABANDONED = "the batcher was dropped, and its exit_timeout passed before this item was sent"
 
@@ -66,27 +70,42 @@ def start(line: Line) -> None:
     Raises:
         BatcherClosedError: No thread can be started; whatever came in meanwhile is dropped.
     """
-    with line.lock:
-        if line.post is not None:
-            return
-        post = line.post = _new_post(line)
-    line.was_started.append(True)
-    line.wake()  # it keeps the line alive until it has looked
-    _launch(line, post)
+    try:
+        with line.lock:
+            if line.post is not None:
+                return
+            post = line.post = _new_post(line)
+        line.was_started.append(True)
+        line.wake()  # it keeps the line alive until it has looked
+        _launch(post)
+    except BaseException as error:
+        with line.lock:
+            idle = line.post
+            if idle is not None and not _has_started(idle):
+                idle.is_over = True
+                line.post = line.pinned = idle.held = None
+        if not isinstance(error, RuntimeError):
+            raise
+        drop_unsent(line, "no thread can be started")
+        raise BatcherClosedError("no thread can be started; is the interpreter shutting down?") from error
 
 
 def relieve(line: Line) -> None:
     """Put another thread in the place of one that is in a handler."""
     with line.lock:
-        if line.inline_post is None or line.inline_post is not line.post:
-            return
         before = line.post
+        if before is None or line.inline_post is not before:
+            return
         post = line.post = _new_post(line)
         post.held = line
     try:
-        _launch(line, post)
-    except BatcherClosedError:
-        line.post = before  # then the deadline is seen when the handler returns
+        _launch(post)
+    except BaseException as error:
+        if not _has_started(post):
+            with line.lock:
+                line.post = before  # then the deadline is seen when the handler returns
+        if not isinstance(error, RuntimeError):
+            raise
 
 
 def _new_post(line: Line) -> Post:
@@ -99,37 +118,36 @@ def _new_post(line: Line) -> Post:
     # The context is empty on every Python version: no caller's serves the items of others.
     post.thread = threading.Thread(
         target=contextvars.Context().run,
-        args=(_serve, post, home),
+        args=(_serve, post, home, line.token),
         name=f"batcher-{line.options.name}-flusher",
         daemon=True,
     )
     return post
 
 
-def _launch(line: Line, post: Post) -> None:
-    thread = post.thread
-    assert thread is not None  # noqa: S101
-    try:
-        thread.start()
-    except BaseException as error:
-        if thread.ident is not None:
-            raise  # Ctrl-C, while the thread itself has started
-        with line.lock:
-            if line.post is post:
-                line.post = None
-        if not isinstance(error, RuntimeError):
-            raise
-        drop_unsent(line, "no thread can be started")
-        raise BatcherClosedError("no thread can be started; is the interpreter shutting down?") from error
+def _launch(post: Post) -> None:
+    assert post.thread is not None  # noqa: S101
+    post.thread.start()
 
 
-def _serve(post: Post, home: weakref.ref[Line]) -> None:
+def _has_started(post: Post) -> bool:
+    return post.thread is not None and post.thread.ident is not None
+
+
+def _serve(post: Post, home: weakref.ref[Line], token: Token) -> None:
     """Be a flusher thread: turn after turn, until the line is closed or gone."""
+    # For the whole life of the thread: whatever a user's code does here, a destructor or a log handler,
+    # must not wait for this very thread.
+    _reentry.here.running = (token,)
     while True:
-        line = post.held if isinstance(post.held, Line) else home()
+        line = post.held if post.held is not None else home()
         if line is None:
             return
-        plan = _turn(line, post)
+        try:
+            plan = _turn(line, post)
+        except BaseException as error:  # noqa: BLE001 - the last line of defence
+            _give_in(line, post, error)
+            return
         if plan.is_over:
             return
         clock, until, is_rest = line.clock, plan.sleep_until, plan.is_rest
@@ -137,6 +155,19 @@ def _serve(post: Post, home: weakref.ref[Line]) -> None:
         del line, plan
         if is_rest:
             clock.wait(post.bell, until)
+
+
+def _give_in(line: Line, post: Post, error: BaseException) -> None:
+    """Close the batcher whose flusher can't go on: loudly, and so that nobody waits for ever."""
+    line.reporter.report("the flusher failed, and the batcher is closed", error)
+    with line.lock:
+        line.state = State.CLOSED
+        line.gate = line.ring_at = 0
+        post.is_over = True
+        running = list(line.running)
+    for batch in running:
+        finish(line, batch, fail_all(len(batch.entries), error))
+    drop_unsent(line, f"the batcher failed: {type(error).__name__}")
 
 
 # One turn
@@ -160,7 +191,7 @@ def _turn(line: Line, post: Post) -> _Plan:
     for batch in plan.overdue:
         give_up(line, batch)
     if plan.must_drop:
-        drop_unsent(line, ABANDONED)
+        drop_unsent(line, ABANDONED if line.state is State.CLOSING else CLOSED)
     if plan.batch is not None:
         _dispatch(line, plan.batch, post, is_inline=plan.is_inline)
     if plan.is_over and line.post is post and line.pool is not None:
@@ -173,17 +204,19 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     if line.post is not post:
         plan.is_over = True
         return plan
-    line.ring_at = NEVER  # awake: nobody needs to ring
-    if line.drop_at is None:
-        line.queue.arrange(now)
-    else:
-        line.queue.seal(now)  # abandoned: all that is there leaves at once
+    is_closed = line.state is State.CLOSED
+    if not is_closed:
+        line.ring_at = NEVER  # awake: nobody needs to ring
+    plan.expired = line.expire_locked(now)
+    if line.drop_at is not None:
+        line.queue.seal()  # abandoned: all that is there leaves at once
+    line.queue.arrange(now)  # after all that changes the queue, so that what is offered is there
     for tally in line.sealed:
         tally.ring_if_complete()  # if Ctrl-C kept the thread that ended its last item from doing so
-    plan.expired = line.expire_locked(now)
     plan.overdue = [batch for batch in line.running if batch.deadline is not None and batch.deadline <= now]
-    plan.must_drop = line.drop_at is not None and line.drop_at <= now and line.queue.count > 0
-    can_start = not plan.must_drop and line.handler is not None and len(line.running) < line.options.max_concurrent
+    is_late = is_closed or (line.drop_at is not None and line.drop_at <= now)
+    plan.must_drop = is_late and line.queue.count > 0
+    can_start = not is_late and line.handler is not None and len(line.running) < line.options.max_concurrent
     if can_start:
         plan.batch = cut_locked(line, now)
     plan.rings = admit_waiters_locked(line)
@@ -219,6 +252,10 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> Batch | No
     line.last_batch_time = datetime.now(UTC)
     if line.options.handler_timeout is not None:
         batch.deadline = now + line.options.handler_timeout
+    if line.deadlines:
+        for entry in batch.entries:
+            if is_tracked(entry):
+                entry._place = batch  # so that a passing deadline finds it
     return batch
 
 
@@ -233,8 +270,9 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
     queue = line.queue
     is_paused = line.is_paused and line.state is State.OPEN
     moments = [batch.deadline for batch in line.running if batch.deadline is not None]
-    if line.deadlines:
-        moments.append(line.deadlines[0][0])
+    deadline = line.next_deadline_locked()
+    if deadline is not None:
+        moments.append(deadline)
     if can_start:
         line.ring_at = NEVER if is_paused else queue.missing_to_full
         due_at = queue.due_at(is_paused=is_paused)
@@ -245,14 +283,14 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
         if line.drop_at is not None and queue.count:
             moments.append(line.drop_at)
     else:
-        line.ring_at = 1
-        post.held = None
-        plan.unpinned, line.pinned = line.pinned, None
         if line.drop_at is not None:
             line.state = State.CLOSED
-        plan.is_over = line.state is State.CLOSED
+        plan.is_over = post.is_over = line.state is State.CLOSED
+        line.ring_at = 0 if plan.is_over else 1
+        post.held = None
+        plan.unpinned, line.pinned = line.pinned, None
     # An add on its fast way may have looked at the old mark just before: look at what it did.
-    if len(line.inbox) >= line.ring_at:
+    if line.state is not State.CLOSED and len(line.inbox) >= line.ring_at:
         line.wake()
     plan.sleep_until = min(moments, default=None)
 
@@ -277,7 +315,9 @@ def _dispatch(line: Line, batch: Batch, post: Post, *, is_inline: bool) -> None:
 
 def _run_on_worker(line: Line, batch: Batch) -> None:
     if line.pool is None:
-        line.pool = DaemonPool(line.options.name)
+        line.pool = DaemonPool(line.options.name, line.token)
+        # Collected while idle, the line can't end its workers itself.
+        weakref.finalize(line, line.pool.shutdown, wait=False).atexit = False
 
     def job() -> None:
         run(line, batch)
@@ -300,19 +340,19 @@ def _lend(line: Line, batch: Batch) -> None:
     assert line.options.executor is not None  # noqa: S101
     try:
         # One positional payload: executors of clusters take some keyword arguments for themselves.
-        future = line.options.executor.submit(_call_of(line), batch.items)
+        batch.lent = line.options.executor.submit(_call_of(line), batch.items)
     except BaseException as error:  # noqa: BLE001 - a borrowed executor is the user's
         if line.is_exiting and isinstance(error, RuntimeError):
             run(line, batch)  # executors refuse at exit, but this thread still runs
         else:
             finish(line, batch, fail_all(len(batch.entries), trim(error)))
     else:
-        future.add_done_callback(done)
+        batch.lent.add_done_callback(done)
 
 
-def _call_of(line: Line) -> HandlerCall:
+def _call_of(line: Line, *, is_inline: bool = False) -> HandlerCall:
     assert line.handler is not None  # noqa: S101 - no batch is cut without one
-    return HandlerCall(line.handler, line.options.around_batch, line.token)
+    return HandlerCall(line.handler, line.options.around_batch, line.token, is_inline)
 
 
 def run_all_here(line: Line) -> None:
@@ -332,13 +372,13 @@ def run_all_here(line: Line) -> None:
             bell.ring()
         if batch is None:
             return
-        run(line, batch)
+        run(line, batch, is_inline=True)
 
 
-def run(line: Line, batch: Batch) -> None:
+def run(line: Line, batch: Batch, *, is_inline: bool = False) -> None:
     """Call the handler on this thread, and settle the batch."""
     try:
-        returned = _call_of(line)(batch.items)
+        returned = _call_of(line, is_inline=is_inline)(batch.items)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
         outcomes = fail_all(len(batch.entries), trim(error))
     else:
@@ -351,6 +391,10 @@ def _outcomes_of(batch: Batch, future: Future[object]) -> list[Any]:
     """Return the outcomes of a batch that a borrowed executor ran."""
     try:
         returned = future.result(0)
+    except CancelledError as error:
+        failure = BatchError("the executor cancelled the call")  # not the futures: nobody cancelled those
+        failure.__cause__ = error
+        return fail_all(len(batch.entries), failure)
     except BaseException as error:  # noqa: BLE001 - the handler's, or the executor's own
         return fail_all(len(batch.entries), trim(error))
     return match(batch.items, returned)

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+def is_ctrl_c(error: BaseException) -> bool:
+    """Say whether the user's own Ctrl-C came while user code ran: that must go through."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
 class Owner(Protocol):
     """What a future needs of the batcher that it belongs to."""
 
@@ -123,10 +128,11 @@ class ItemFuture(Future[R]):
     _watch: _Watch | None = None
     # What only some items need; see `_group.Ticket`.
     _key: Any = None
+    _place: Any = None  # the group that it waits in, or the batch that it left with
+    _is_collected: bool = False  # moved from the inbox to its group
     _since: float = 0.0
     _weight: float = 0.0
     _tally: Any = None  # of the flush that the item was sealed under
-    _place: Any = None  # the group that it waits in
 
     def __init__(self, item: object, owner: Owner) -> None:
         """Hold `item` until its batch is cut; the stock `__init__` is what this class avoids."""
@@ -236,6 +242,13 @@ class ItemFuture(Future[R]):
         """Refuse: only its batcher settles an item's future."""
         raise InvalidStateError("only its batcher settles an item's future")
 
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Return done, cancelled, result and exception, as asyncio reads them from Python 3.14 on."""
+        if self._state != FINISHED:
+            return self.done(), self.cancelled(), None, None
+        error = self.exception()
+        return True, False, None if error is not None else self._result, error
+
     def __repr__(self) -> str:
         """Show the state, never the item or the result."""
         return f"<ItemFuture at {id(self):#x} state={'finished' if self._state == FINISHED else self._state.lower()}>"
@@ -257,10 +270,11 @@ class ItemFuture(Future[R]):
         bell = Bell()
         if not self._watched(lambda watch: watch.bells.append(bell)):
             return
+        _reentry.here.waits += 1
         try:
-            with _reentry.waiting():
-                bell.wait(seconds)
+            bell.wait(seconds)
         finally:
+            _reentry.here.waits -= 1
             self._watched(lambda watch: watch.bells.remove(bell))
 
     def _watched(self, change: Callable[[_Watch], None]) -> bool:
@@ -309,8 +323,10 @@ class ItemFuture(Future[R]):
         for callback in callbacks:
             try:
                 callback(self)
-            except BaseException as error:  # noqa: BLE001 - SystemExit in a callback must not strand the rest
+            except BaseException as error:  # SystemExit in a callback must not strand the rest
                 self._owner.callback_failed(error)
+                if is_ctrl_c(error):
+                    raise
 
 
 # Settled, but the waiters of `wait` and `as_completed` have yet to be told.
@@ -318,6 +334,11 @@ _SETTLING = "SETTLING"
 _CANCELLED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED})
 # CANCELLED alone is such a step as well.
 _DONE = frozenset({CANCELLED_AND_NOTIFIED, FINISHED})
+
+
+def is_running(future: ItemFuture[Any]) -> bool:
+    """Say whether the future's item was claimed, and isn't settled; stale at once without the lock."""
+    return future._state == RUNNING
 
 
 class Stateful(Protocol):

@@ -18,6 +18,7 @@ from batcher._future import ItemFuture, is_pending
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+    from concurrent.futures import Future
 
     from typing_extensions import TypeIs
 
@@ -30,17 +31,18 @@ class Ticket:
     The names are those of `ItemFuture`, so that the queue reads both alike.
     """
 
-    __slots__ = ("_key", "_place", "_result", "_since", "_state", "_tally", "_weight")
+    __slots__ = ("_is_collected", "_key", "_place", "_result", "_since", "_state", "_tally", "_weight")
 
     def __init__(self, item: object) -> None:
         """Hold `item` where an ItemFuture holds its own."""
         self._result = item
         self._state = ItemFuture._state
         self._key: Hashable = None
+        self._place: Any = None
+        self._is_collected = False
         self._since = 0.0
         self._weight = 0.0
         self._tally: Tally | None = None
-        self._place: Group | None = None
 
 
 def is_tracked(entry: object) -> TypeIs[ItemFuture[Any] | Ticket]:
@@ -65,6 +67,7 @@ class Batch:
         "group",
         "id",
         "items",
+        "lent",
         "since",
         "started",
         "tally",
@@ -84,6 +87,7 @@ class Batch:
         self.expired = 0  # items whose own deadline passed in the handler
         self.given_up = False  # the call outlasted handler_timeout
         self.deadline: float | None = None
+        self.lent: Future[object] | None = None  # of the executor that has it
 
     @property
     def size(self) -> int:

@@ -52,7 +52,7 @@ class Intake:
         """
         line = self._line
         is_nested = line.is_nested
-        if line.post is None and not inline_mode.depth:
+        if line.post is None and line.state is State.OPEN and not inline_mode.depth:
             self._start()
         try:
             if is_nested:
@@ -65,27 +65,29 @@ class Intake:
     def _admit_in_turn(self, entries: Sequence[Any], block_until: float | None) -> tuple[int, BatcherError | None]:
         """Let items in, as far as there is room each time; wait in between."""
         line = self._line
-        may_wait = not (line.is_own_thread or _reentry.is_waiting())
+        may_wait = not (line.is_own_thread or _reentry.here.waits)
         position = 0
         while position < len(entries):
             dropped: list[Any] = []
-            waiter: Waiter | None = None
+            waiter = Waiter(Bell())
             try:
                 with line.lock:
                     error = self._refusal_locked(entries, position)
                     if error is not None:
                         return position, error
-                    position, waiter = self._admit_locked(entries, position, may_wait=may_wait, dropped=dropped)
+                    entered = self._admit_locked(entries, position, waiter if may_wait else None, dropped)
+                line.wake_if_due()
+                position += entered
+                if waiter.entry is not None:
+                    error = self._wait(waiter, block_until, len(entries) - position)
+                    if error is not None:
+                        return position, error
+                    position += 1
             finally:
+                if waiter.entry is not None and not waiter.is_admitted:
+                    self._withdraw(waiter)
                 if dropped:
                     settle_dropped(line, dropped, ItemDroppedError(_DROPPED.format(line.options.overflow)))
-            line.wake_if_due()
-            if waiter is not None:
-                self._wait(waiter, block_until)
-                if not waiter.is_admitted and line.state is State.OPEN:
-                    line.counters.refused += len(entries) - position
-                    return position, QueueFullError(self._full(len(entries) - position))
-                position += waiter.is_admitted
         return position, None
 
     def _admit_nested(self, entries: Sequence[Any]) -> tuple[int, BatcherError | None]:
@@ -94,11 +96,7 @@ class Intake:
         if line.state is not State.OPEN:
             line.counters.refused += len(entries)
             return 0, BatcherClosedError(CLOSED)
-        now = line.clock.monotonic()
-        for entry in entries:
-            if is_tracked(entry):
-                entry._since = now
-        line.inbox.extend(entries)
+        enter_locked(line, entries)
         line.wake()
         return len(entries), None
 
@@ -115,60 +113,47 @@ class Intake:
             line.counters.refused += rest
         return error
 
-    def _admit_locked(
-        self, entries: Sequence[Any], position: int, *, may_wait: bool, dropped: list[Any]
-    ) -> tuple[int, Waiter | None]:
-        """Let in what may enter; return how far it came, and the wait that is needed to go on."""
+    def _admit_locked(self, entries: Sequence[Any], position: int, waiter: Waiter | None, dropped: list[Any]) -> int:
+        """Let in, or drop, as many as may be now; return how many. `waiter` stands for the next, if it must wait."""
         line = self._line
         overflow = line.options.overflow
         rest = len(entries) - position
         fitting = self._fitting_locked(entries, position)
-        if overflow == "block" and not may_wait:
+        if overflow == "block" and waiter is None:
             fitting = rest
         self._enter_locked(entries[position : position + fitting])
-        position += fitting
-        waiter = None
         if fitting < rest:
             if overflow == "drop_newest":
-                self._drop_arriving_locked(entries[position:], dropped)
-                position = len(entries)
+                self._drop_arriving_locked(entries[position + fitting :], dropped)
+                fitting = rest
             elif overflow == "drop_oldest":
                 line.queue.drop_oldest(line.counters, dropped)
-            else:
-                entry = entries[position]
-                waiter = Waiter(entry, _weight(entry), Bell())
+            elif waiter is not None:
+                waiter.entry = (entries[position + fitting],)
+                waiter.weight = _weight(waiter.entry[0])
                 line.waiters.append(waiter)
         line.refresh_gate_locked()
-        return position, waiter
+        return fitting
 
     def _fitting_locked(self, entries: Sequence[Any], position: int) -> int:
         """Return how many of the next entries have room, one after another."""
-        line, options = self._line, self._line.options
+        line, options, queue = self._line, self._line.options, self._line.queue
         if line.waiters:
             return 0  # first come, first served
-        fitting = min(options.max_pending - line.queue.count, len(entries) - position)
+        fitting = max(min(options.max_pending - queue.count, len(entries) - position), 0)
         if options.max_pending_weight is None:
-            return max(fitting, 0)
-        weight = line.queue.weight
+            return fitting
+        queue.collect()  # what a nested call brought has its weight counted then
+        weight = queue.weight
         for offset in range(fitting):
             weight += _weight(entries[position + offset])
-            if weight > options.max_pending_weight:
+            if weight > options.max_pending_weight and (offset or queue.count):  # an empty queue has room for one
                 return offset
-        return max(fitting, 0)
+        return fitting
 
     def _enter_locked(self, entries: Sequence[Any]) -> None:
-        line, queue = self._line, self._line.queue
-        if not entries:
-            return
-        now = line.clock.monotonic()
-        queue.date_next(now, len(entries))
-        for entry in entries:
-            if is_tracked(entry):
-                entry._since = now
-                if line.options.overflow == "drop_oldest":
-                    queue.remember_order(entry)
-        queue.weight += sum(map(_weight, entries))
-        queue.inbox.extend(entries)
+        if entries:
+            enter_locked(self._line, entries)
 
     def _drop_arriving_locked(self, entries: Sequence[Any], dropped: list[Any]) -> None:
         """Count items as entered and dropped; they never are in the queue."""
@@ -180,20 +165,33 @@ class Intake:
             counters.dropped += 1
             dropped.append(entry)
 
-    def _wait(self, waiter: Waiter, until: float | None) -> None:
-        """Wait until the flusher has let the waiter's item in, the batcher closes, or the time is over."""
+    def _wait(self, waiter: Waiter, until: float | None, count: int) -> BatcherError | None:
+        """Wait until the flusher has let the waiter's item in; return why it hasn't, if so."""
         line = self._line
         line.wake()  # a full queue forces a batch, whatever the delay
+        _reentry.here.waits += 1
         try:
-            with _reentry.waiting():
-                while not waiter.is_admitted and line.state is State.OPEN:
-                    if not line.clock.wait(waiter.bell, until):
-                        break
+            while not waiter.is_admitted and waiter.error is None and line.state is State.OPEN:
+                if not line.clock.wait(waiter.bell, until):
+                    break
         finally:
-            with line.lock:
-                if not waiter.is_admitted:
-                    line.waiters.remove(waiter)
-                    line.refresh_gate_locked()
+            _reentry.here.waits -= 1
+        with line.lock:
+            if waiter.is_admitted:
+                return None
+            if waiter.error is not None:
+                raise waiter.error
+            line.counters.refused += count
+            return BatcherClosedError(CLOSED) if line.state is not State.OPEN else QueueFullError(self._full(count))
+
+    def _withdraw(self, waiter: Waiter) -> None:
+        """Take back a waiter whose time is over, or whom Ctrl-C took away."""
+        line = self._line
+        with line.lock:
+            if waiter in line.waiters:
+                line.waiters.remove(waiter)
+            line.refresh_gate_locked()
+        line.wake()  # the next one may have room
 
     def _full(self, count: int) -> str:
         options, queue = self._line.options, self._line.queue
@@ -218,20 +216,31 @@ def admit_waiters_locked(line: Line) -> list[Bell]:
     """Let waiting producers' items in while there is room; return whom to ring. The caller holds the lock."""
     options, queue = line.options, line.queue
     bells = []
-    while line.waiters and queue.count < options.max_pending:
+    while line.waiters and line.state is State.OPEN and queue.count < options.max_pending:
         waiter = line.waiters[0]
-        if options.max_pending_weight is not None and queue.weight + waiter.weight > options.max_pending_weight:
+        limit = options.max_pending_weight
+        if limit is not None and queue.count and queue.weight + waiter.weight > limit:
             break
-        now = line.clock.monotonic()
-        if is_tracked(waiter.entry):
-            waiter.entry._since = now
-        queue.date_next(now, 1)
-        queue.weight += waiter.weight
-        queue.inbox.append(waiter.entry)
-        waiter.is_admitted = True
+        try:
+            enter_locked(line, waiter.entry or ())
+        except BaseException as error:  # noqa: BLE001 - the equality of its key
+            waiter.error = error
+        waiter.is_admitted = waiter.error is None
         line.waiters.popleft()
         bells.append(waiter.bell)
     return bells
+
+
+def enter_locked(line: Line, entries: Sequence[Any]) -> None:
+    """Append entries to the inbox, dated; nothing enters if a key's equality raises. The lock is held."""
+    queue, now = line.queue, line.clock.monotonic()
+    if line.options.is_tracked:
+        for entry in entries:
+            entry._since = now
+            queue.place(entry)
+    else:
+        queue.date_next(now, len(entries))
+    queue.inbox.extend(entries)
 
 
 def _weight(entry: object) -> float:

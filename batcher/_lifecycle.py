@@ -23,6 +23,7 @@ from batcher._clock import monotonic
 from batcher._drain import begin_close, end_close, request_flush, wait_until
 from batcher._process import on_fork
 from batcher._status import State
+from batcher.errors import BatcherClosedError
 
 if TYPE_CHECKING:
     from batcher._line import Line
@@ -46,6 +47,8 @@ class _Registered:
         self.line = weakref.ref(line, lambda _: _registry.pop(key, None))
         self.owner = weakref.ref(owner)
 
+
+_TOO_LATE = "the interpreter is shutting down, and nothing would send this item"
 
 # Every line that is alive. Changed by single dict operations, which are atomic: a weak reference's
 # callback may run on any thread, anywhere.
@@ -96,6 +99,7 @@ def _recover_in_child() -> None:
             line.lock = threading.RLock()
             line.is_forked = True
             line.state = State.CLOSED
+            line.post = None  # a fork inside a handler returns to the flusher's own code: it ends there
         if owner is not None:
             owner.restart()
     for key, entry in list(_registry.items()):
@@ -123,6 +127,7 @@ def flush_at_exit() -> None:
 
 def close_at_exit() -> None:
     """Close what is open, within what is left of each batcher's `exit_timeout`."""
+    _is_over.append(True)
     began = monotonic()
     waits = []
     for line in _unfinished():
@@ -135,24 +140,30 @@ def close_at_exit() -> None:
 
 
 _hooked: list[bool] = []
+_is_over: list[bool] = []
 
 
 def hook_exit() -> None:
-    """Have the process deliver at exit; called when its first batcher starts.
+    """Have the process deliver at exit; called when a batcher starts.
 
     Not at import: exit hooks run last in, first out, and this one must run before those of executors
     that were made earlier.
+
+    Raises:
+        BatcherClosedError: It is too late: nothing would deliver what came in.
     """
+    if _is_over:
+        raise BatcherClosedError(_TOO_LATE)
     if _hooked:
         return
-    _hooked.append(True)
-    atexit.register(close_at_exit)
     register_early = getattr(threading, "_register_atexit", None)  # private: used where it is there
     if register_early is not None:
         try:
             register_early(flush_at_exit)
-        except RuntimeError:
-            pass  # the exit has begun
+        except RuntimeError as error:
+            raise BatcherClosedError(_TOO_LATE) from error
+    atexit.register(close_at_exit)
+    _hooked.append(True)
 
 
 on_fork(_recover_in_child)

@@ -36,8 +36,10 @@ from batcher._future import (
     claim_locked,
     fail_forked,
     is_pending,
+    is_running,
     settle_locked,
 )
+from batcher._group import Batch
 from batcher._pending import PendingQueue
 from batcher._process import check_process
 from batcher._report import Reporter
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from batcher._group import Batch
     from batcher._status import BatchRecord, Tally
     from batcher._workers import DaemonPool
 
@@ -94,6 +95,11 @@ class Options:
     exit_timeout: float
     name: str
 
+    @property
+    def is_tracked(self) -> bool:
+        """Whether items have a key or a weight, so that the queue must know each."""
+        return self.batch_key is not None or self.weigh is not None
+
 
 class Post:
     """Where one flusher thread is reached.
@@ -102,23 +108,25 @@ class Post:
     that nobody uses any more can be collected. `held` is set by the add that ends the quiet.
     """
 
-    __slots__ = ("bell", "held", "is_dismissed", "thread")
+    __slots__ = ("bell", "held", "is_over", "thread")
 
     def __init__(self) -> None:
         """Make a post whose thread isn't started yet."""
         self.bell = Bell()
         self.held: Line | None = None
+        self.is_over = False  # its thread has ended, or is about to
         self.thread: threading.Thread | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiter:
-    """A producer that waits for room."""
+    """A producer, and the one entry that it waits with for room."""
 
-    entry: Any
-    weight: float
     bell: Bell
+    entry: tuple[Any] | None = None  # a tuple, because a bare item may be None
+    weight: float = 0.0
     is_admitted: bool = False
+    error: BaseException | None = None  # of its key's equality
 
 
 def nothing() -> None:
@@ -141,8 +149,8 @@ class Line:
             max_batch_size=options.max_batch_size,
             max_delay=options.max_delay,
             max_batch_weight=options.max_batch_weight,
-            is_weighed=options.weigh is not None,
-            is_keyed=options.batch_key is not None,
+            is_tracked=options.is_tracked,
+            keeps_order=options.overflow == "drop_oldest",
         )
         self.inbox = self.queue.inbox
         self.gate = 0
@@ -184,7 +192,7 @@ class Line:
 
     def check_reentry(self) -> None:
         """Raise ReentrantCallError if this thread would wait for a batch that waits for it."""
-        if self.options.max_concurrent == 1 and _reentry.is_running(self.token):
+        if self.options.max_concurrent == 1 and self.is_own_thread:
             raise ReentrantCallError("result() of an unsettled future, called by the batcher's own handler or hook")
 
     def cancel(self, future: ItemFuture[Any]) -> bool:
@@ -219,17 +227,20 @@ class Line:
     @property
     def is_own_thread(self) -> bool:
         """Whether this thread runs a handler, hook or callback of this batcher."""
-        return _reentry.is_running(self.token)
+        return self.token in _reentry.here.running
 
     # Waking the flusher
 
     def wake(self) -> None:
         """Ring the flusher, and keep the line alive until it has looked."""
         post = self.post
-        if post is not None:
-            self.pinned = self.pin()
-            post.held = self
-            post.bell.ring()
+        if post is None or post.is_over:
+            return
+        self.pinned = self.pin()
+        post.held = self
+        if post.is_over:  # it has just ended, and unpins nothing any more
+            self.pinned = post.held = None
+        post.bell.ring()
 
     def wake_if_due(self) -> None:
         """Ring the flusher if what has come in concerns it."""
@@ -239,12 +250,12 @@ class Line:
     def refresh_gate_locked(self) -> None:
         """Say anew how many items may come in without a look at the rules."""
         options, queue = self.options, self.queue
-        if self.state is not State.OPEN or self.waiters or options.weigh is not None or inline_mode.depth:
+        if self.state is not State.OPEN or self.waiters or inline_mode.depth:
             self.gate = 0
             return
         # The last quarter of the room is given out under the lock, one by one: between the look at the
         # gate and the append other threads may append too, but never that many.
-        quiet_room = options.max_pending * 3 // 4 - (queue.count - len(self.inbox))
+        quiet_room = options.max_pending * 3 // 4 - queue.count + len(self.inbox)
         self.gate = min(queue.undated_room, quiet_room) if options.max_pending >= _SMALL else 0
 
     def set_deadline_locked(self, future: ItemFuture[Any], deadline: float) -> None:
@@ -255,35 +266,48 @@ class Line:
         self._last_deadline += 1
         heapq.heappush(self.deadlines, (deadline, self._last_deadline, weakref.ref(future)))
 
+    def next_deadline_locked(self) -> float | None:
+        """Return when the next item's own deadline passes; those of ended items are forgotten."""
+        while self.deadlines and ((future := self.deadlines[0][2]()) is None or future.done()):
+            heapq.heappop(self.deadlines)
+        return self.deadlines[0][0] if self.deadlines else None
+
     def expire_locked(self, now: float) -> list[tuple[ItemFuture[Any], Any]]:
         """End the items whose own deadline has passed, those in handlers included.
 
         The items come along, so that they are let go of when the lock is released.
         """
         expired = []
-        while self.deadlines and self.deadlines[0][0] <= now:
+        while (deadline := self.next_deadline_locked()) is not None and deadline <= now:
             future = heapq.heappop(self.deadlines)[2]()
-            if future is None or future.done():
-                continue
+            if future is None:
+                continue  # collected just now
             item = future._result
             if claim_locked(future):
                 self.queue.ended.append((future, "expired"))
                 self.queue.account_for_ended()
-            else:
-                batch = self._batch_with_locked(future)
+            elif (batch := self._batch_with_locked(future)) is not None:
                 batch.expired += 1
                 batch.tally.processing -= 1
                 batch.tally.ended["expired"] += 1
                 batch.tally.ring_if_complete()
                 self.processing -= 1
+            else:
+                continue  # just being settled otherwise
             settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
             self.counters.expired += 1
             expired.append((future, item))
         return expired
 
-    def _batch_with_locked(self, future: ItemFuture[Any]) -> Batch:
-        """Return the batch that `future`'s item is in a handler with."""
-        return next(batch for batch in self.running if any(entry is future for entry in batch.entries))
+    def _batch_with_locked(self, future: ItemFuture[Any]) -> Batch | None:
+        """Return the batch that `future`'s item is in a handler with, if it is."""
+        if not is_running(future):
+            return None
+        place = future._place
+        if isinstance(place, Batch):
+            return place if place in self.running else None
+        # Its batch was cut before its deadline was set: the very first one with a deadline, perhaps.
+        return next((batch for batch in self.running if any(entry is future for entry in batch.entries)), None)
 
     def status(self) -> BatcherStatus:
         """Return a snapshot."""
@@ -292,6 +316,7 @@ class Line:
         with self.lock:
             if not is_nested:
                 self.queue.account_for_ended()
+                self.queue.collect()
             counters, queue = self.counters, self.queue
             since = queue.oldest_since
             is_paused = self.is_paused and self.state is State.OPEN

@@ -16,7 +16,7 @@ from batcher._future import Failure
 from batcher.errors import MissingResultError, ResultShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _EXPECTED = "None, a sequence as long as the items, or a mapping by item"
 
@@ -41,7 +41,7 @@ def fail_all(count: int, error: BaseException) -> list[Any]:
     return list(repeat(Failure(error, shared=count > 1), count))
 
 
-def _as_sequence(returned: Any, count: int) -> Iterable[Any]:  # noqa: ANN401 - whatever a handler returns
+def _as_sequence(returned: Any, count: int) -> list[Any]:  # noqa: ANN401 - whatever a handler returns
     """Return the results in order, or raise ResultShapeError."""
     if iscoroutine(returned):
         returned.close()  # nobody will await it
@@ -51,23 +51,26 @@ def _as_sequence(returned: Any, count: int) -> Iterable[Any]:  # noqa: ANN401 - 
         or not hasattr(returned, "__getitem__")
     ):
         raise _shape_error(count, f"a {type(returned).__name__}")
-    if len(returned) != count:
-        raise _shape_error(count, f"a {type(returned).__name__} of length {len(returned)}")
     if isinstance(returned, (list, tuple)):
-        return returned
-    try:
-        return [returned[i] for i in range(count)]
-    except Exception as error:
-        raise _shape_error(count, f"a {type(returned).__name__} without integer indexing") from error
+        results = list(returned)  # first: what is measured is what is used, whoever else changes the list
+        length = len(results)
+    else:
+        try:
+            length = len(returned)
+            results = [returned[i] for i in range(count)] if length == count else []
+        except Exception as error:
+            raise _shape_error(count, f"a {type(returned).__name__} without integer indexing") from error
+    if length != count:
+        raise _shape_error(count, f"a {type(returned).__name__} of length {length}")
+    return results
 
 
 def _shape_error(count: int, received: str) -> ResultShapeError:
     return ResultShapeError(f"the handler must return {_EXPECTED}: expected {count} results, got {received}")
 
 
-def _judge(results: Iterable[Any]) -> list[Any]:
+def _judge(outcomes: list[Any]) -> list[Any]:
     """Turn the exception instances among the results into failures of their items alone."""
-    outcomes = list(results)
     if not any(issubclass(kind, Exception) for kind in set(map(type, outcomes))):
         return outcomes
     failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]

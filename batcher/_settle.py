@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._execution import free_frames
-from batcher._future import Failure, ItemFuture, announce, cancelled_state, is_pending, is_watched, settle_locked
-from batcher._group import is_tracked
+from batcher._future import (
+    Failure,
+    ItemFuture,
+    announce,
+    cancelled_state,
+    is_ctrl_c,
+    is_pending,
+    is_watched,
+    settle_locked,
+)
+from batcher._group import Ticket, is_tracked
 from batcher._outcomes import fail_all
 from batcher._status import BatchRecord
 from batcher.errors import BatcherClosedError, HandlerTimeoutError
@@ -98,6 +107,8 @@ def give_up(line: Line, batch: Batch) -> None:
         error = HandlerTimeoutError(f"the handler took longer than {line.options.handler_timeout} seconds")
         settlement = _settle_locked(line, batch, fail_all(len(batch.entries), error))
         line.queue.release(batch.group)
+    if batch.lent is not None:
+        batch.lent.cancel()  # where it hasn't begun, it needn't
     _tell(line, batch, settlement, seconds)
 
 
@@ -106,7 +117,7 @@ def drop_unsent(line: Line, reason: str) -> None:
     dropped: list[Any] = []
     try:
         with line.lock:
-            line.queue.drop_all(line.clock.monotonic(), line.counters, dropped)
+            line.queue.drop_all(line.counters, dropped)
     finally:
         settle_dropped(line, dropped, BatcherClosedError(reason))
 
@@ -115,7 +126,7 @@ def cancel_unsent(line: Line) -> None:
     """Cancel the futures of all that is pending; what has no future is dropped, and `on_drop` hears of it."""
     cancelled: list[ItemFuture[Any]] = []
     with line.lock:
-        waiting = line.queue.waiting(line.clock.monotonic())
+        waiting = line.queue.waiting()
         items = [entry._result for entry in waiting if type(entry) is ItemFuture]  # until the lock is released
         for future in waiting:
             if type(future) is ItemFuture:
@@ -136,6 +147,9 @@ def settle_dropped(line: Line, dropped: list[Any], error: BatcherError) -> None:
     failure = Failure(error, shared=len(dropped) > 1)
     gone = [entry for entry in dropped if not is_tracked(entry) or not is_pending(entry)]
     items = [entry._result if is_tracked(entry) else entry for entry in gone]
+    for entry in gone:
+        if type(entry) is Ticket:
+            entry._result = None  # the queue may keep the husk for a while
     futures = [entry for entry in gone if type(entry) is ItemFuture]
     with line.lock:
         for future in futures:
@@ -147,14 +161,17 @@ def settle_dropped(line: Line, dropped: list[Any], error: BatcherError) -> None:
 
 def tell_futures(line: Line, futures: list[ItemFuture[Any]]) -> None:
     """Wake those who wait for settled futures, and run their callbacks."""
+    before = _reentry.here.running
+    _reentry.here.running = (*before, line.token)
     try:
-        with _reentry.running(line.token):
-            announce(futures)
+        announce(futures)
     except BaseException:
         # Ctrl-C on a user's thread that settles, in an add that drops or a close: the flusher goes on.
         line.untold.extend(futures)
         line.wake()
         raise
+    finally:
+        _reentry.here.running = before
 
 
 def tell_dropped(line: Line, entry: object, item: object, error: BaseException) -> None:
@@ -179,7 +196,7 @@ def _tell(line: Line, batch: Batch, settlement: Settlement, seconds: float) -> N
         record = BatchRecord(
             id=batch.id,
             size=batch.size,
-            weight=batch.weight,
+            weight=batch.size if options.weigh is None else batch.weight,
             key=batch.group.key,
             waited=max(batch.started - batch.since, 0.0),
             seconds=seconds,
@@ -202,8 +219,13 @@ def _summary(failures: list[Failure], size: int) -> BaseException:
 
 def _call_hook(line: Line, name: str, hook: Callable[..., object], *args: object) -> None:
     """Call a user's hook; what it raises is logged and disturbs nobody."""
+    before = _reentry.here.running
+    _reentry.here.running = (*before, line.token)
     try:
-        with _reentry.running(line.token):
-            hook(*args)
-    except BaseException as error:  # noqa: BLE001 - SystemExit in a hook must not end the flusher
+        hook(*args)
+    except BaseException as error:  # SystemExit in a hook must not end the flusher
         line.reporter.report(f"{name} raised", error)
+        if is_ctrl_c(error):
+            raise
+    finally:
+        _reentry.here.running = before

@@ -37,8 +37,11 @@ def drain_on_sigterm() -> None:
 
     Raises:
         ValueError: Called from a thread that isn't the main thread.
+        RuntimeError: The earlier handler wasn't installed from Python, and can't be called from it.
     """
     earlier = signal.getsignal(signal.SIGTERM)
+    if earlier is None:
+        raise RuntimeError("the present SIGTERM handler wasn't installed from Python, and can't be chained to")
     if isinstance(earlier, _Drain):
         return
     signal.signal(signal.SIGTERM, _Drain(earlier))

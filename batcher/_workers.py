@@ -14,10 +14,13 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from batcher import _reentry
 from batcher._clock import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from batcher._reentry import Token
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,9 +46,10 @@ class DaemonPool(Executor):
     Thread safety: `start` and `submit` may be called from any thread.
     """
 
-    def __init__(self, name: str) -> None:
-        """Name the threads `batcher-<name>-worker-<n>`."""
+    def __init__(self, name: str, token: Token) -> None:
+        """Name the threads `batcher-<name>-worker-<n>`; they are `token`'s own for their whole life."""
         self._name = name
+        self._token = token
         # Guards: _idle, _started, _is_shut_down, and each idle worker's job.
         self._lock = threading.Lock()
         self._idle: deque[_Worker] = deque()
@@ -85,7 +89,12 @@ class DaemonPool(Executor):
         with self._lock:
             self._threads = [thread for thread in self._threads if thread.is_alive() or thread.ident is None]
             self._threads.append(worker.thread)
-        worker.thread.start()
+        try:
+            worker.thread.start()
+        except RuntimeError:
+            with self._lock:
+                self._threads.remove(worker.thread)
+            raise
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` on a thread of its own, as any Executor."""
@@ -122,6 +131,7 @@ class DaemonPool(Executor):
 
     def _work(self, worker: _Worker) -> None:
         """Run jobs until the pool is shut down."""
+        _reentry.here.running = (self._token,)
         while (job := worker.job) is not None:
             worker.job = None
             job()

@@ -12,6 +12,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry"),
     ("_future", "_status", "_report"),
     ("_group",),
+    ("_offers",),
     ("_pending", "_outcomes", "_workers"),
     ("_line", "_execution"),
     ("_settle",),
