@@ -9,22 +9,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from batcher import _flusher
 from batcher._drain import close, flush, request_flush
-from batcher._future import Failure, ItemFuture, claim_locked, settle_locked
+from batcher._failure import Failure
+from batcher._future import ItemFuture, claim_locked, settle_locked
 from batcher._group import Ticket, is_tracked
 from batcher._intake import Intake
 from batcher._lifecycle import hook_exit, register, watch
-from batcher._line import Line, Options, nothing
-from batcher._options import (
-    check_callable,
-    check_choice,
-    check_count,
-    check_flag,
-    check_seconds,
-    check_weight,
-    check_weight_limit,
-    require_seconds,
-)
+from batcher._line import Line, nothing
+from batcher._options import check_callable, check_flag, check_seconds, check_weight
 from batcher._process import alive, check_process
+from batcher._settings import Settings
 from batcher.errors import ItemTooHeavyError, QueueFullError
 
 if TYPE_CHECKING:
@@ -47,7 +40,6 @@ if TYPE_CHECKING:
 else:
     R = TypeVar("R")
 
-_OVERFLOWS = ("block", "raise", "drop_oldest", "drop_newest")
 _numbers = itertools.count(1)
 
 
@@ -132,37 +124,24 @@ class Batcher(Generic[T, R]):
             TypeError: An option has the wrong type.
             ValueError: An option is out of range, or needs another one.
         """
-        if weigh is None and (max_batch_weight is not None or max_pending_weight is not None):
-            raise ValueError(
-                "max_batch_weight and max_pending_weight need weigh, "
-                f"got {max_batch_weight!r} and {max_pending_weight!r} without it"
-            )
-        hooks = {"on_error": on_error, "on_batch": on_batch, "on_drop": on_drop, "around_batch": around_batch}
-        for option, value in {"handler": handler, "weigh": weigh, "batch_key": batch_key, **hooks}.items():
-            check_callable(option, value)
-        check_choice("overflow", overflow, _OVERFLOWS)
-        if executor is not None and not callable(getattr(executor, "submit", None)):
-            raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {executor!r}")
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a str or None, got {name!r}")
-        self._options = Options(
+        self._options = Settings(
             handler=handler,
-            max_batch_size=check_count("max_batch_size", max_batch_size),
-            max_delay=check_seconds("max_delay", max_delay),
-            max_batch_weight=check_weight_limit("max_batch_weight", max_batch_weight),
+            max_batch_size=max_batch_size,
+            max_delay=max_delay,
+            max_batch_weight=max_batch_weight,
             weigh=weigh,
             batch_key=batch_key,
-            max_pending=check_count("max_pending", max_pending),
-            max_pending_weight=check_weight_limit("max_pending_weight", max_pending_weight),
+            max_pending=max_pending,
+            max_pending_weight=max_pending_weight,
             overflow=overflow,
-            max_concurrent=check_count("max_concurrent", max_concurrent),
+            max_concurrent=max_concurrent,
             executor=executor,
-            handler_timeout=check_seconds("handler_timeout", handler_timeout, positive=True),
+            handler_timeout=handler_timeout,
             around_batch=around_batch,
             on_error=on_error,
             on_batch=on_batch,
             on_drop=on_drop,
-            exit_timeout=require_seconds("exit_timeout", exit_timeout),
+            exit_timeout=exit_timeout,
             name=f"batcher-{next(_numbers)}" if name is None else name,
         )
         self._warns = True

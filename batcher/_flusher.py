@@ -5,10 +5,8 @@ handler call that takes too long, room for a waiting producer, a batch. Between 
 waits on its bell, until the earliest of those moments; when nothing is pending it waits without a
 limit, so that an idle batcher costs nothing.
 
-Who runs the handler? The flusher itself, where one call at a time is all there may be and nothing else
-needs the thread meanwhile. Else a pool of daemon threads, or the executor that was lent. An item with a
-deadline of its own may come while the flusher is in a handler: then another flusher takes over
-(`relieve`), and the first one ends when its handler does.
+An item with a deadline of its own may come while the flusher is in a handler itself (see `_dispatch`):
+then another flusher takes over (`relieve`), and the first one ends when its handler does.
 """
 
 from __future__ import annotations
@@ -16,24 +14,20 @@ from __future__ import annotations
 import contextvars
 import threading
 import weakref
-from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
-from batcher._execution import HandlerCall, trim
+from batcher._dispatch import dispatch, outcomes_of, run
 from batcher._group import is_tracked
 from batcher._intake import CLOSED, admit_waiters_locked
 from batcher._line import NEVER, Line, Post, inline_mode
-from batcher._outcomes import fail_all, match
+from batcher._outcomes import fail_all
 from batcher._settle import drop_unsent, finish, give_up, tell_futures
 from batcher._status import State
-from batcher._workers import DaemonPool
-from batcher.errors import BatcherClosedError, BatchError
+from batcher.errors import BatcherClosedError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from batcher._clock import Bell
     from batcher._future import ItemFuture
     from batcher._group import Batch
@@ -177,7 +171,7 @@ def _turn(line: Line, post: Post) -> _Plan:
     """Do what is due."""
     while line.returned:
         batch, future = line.returned.popleft()
-        finish(line, batch, _outcomes_of(batch, future))
+        finish(line, batch, outcomes_of(batch, future))
     now = line.clock.monotonic()
     with line.lock:
         plan = _plan_locked(line, post, now)
@@ -193,7 +187,7 @@ def _turn(line: Line, post: Post) -> _Plan:
     if plan.must_drop:
         drop_unsent(line, ABANDONED if line.state is State.CLOSING else CLOSED)
     if plan.batch is not None:
-        _dispatch(line, plan.batch, post, is_inline=plan.is_inline)
+        dispatch(line, plan.batch, post, is_inline=plan.is_inline)
     if plan.is_over and line.post is post and line.pool is not None:
         line.pool.shutdown(wait=False)
     return plan
@@ -295,66 +289,6 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
     plan.sleep_until = min(moments, default=None)
 
 
-# A batch's way through the handler
-
-
-def _dispatch(line: Line, batch: Batch, post: Post, *, is_inline: bool) -> None:
-    """Have the handler called: here, on a worker, or by the executor that was lent."""
-    if is_inline:
-        run(line, batch)
-        with line.lock:
-            if line.inline_post is post:
-                line.inline_post = None
-        if line.post is not post:
-            line.wake()  # another has the place by now, and waits for the slot
-    elif line.options.executor is None:
-        _run_on_worker(line, batch)
-    else:
-        _lend(line, batch)
-
-
-def _run_on_worker(line: Line, batch: Batch) -> None:
-    if line.pool is None:
-        line.pool = DaemonPool(line.options.name, line.token)
-        # Collected while idle, the line can't end its workers itself.
-        weakref.finalize(line, line.pool.shutdown, wait=False).atexit = False
-
-    def job() -> None:
-        run(line, batch)
-        line.wake()
-
-    try:
-        line.pool.start(job)
-    except RuntimeError:
-        run(line, batch)  # no thread can be started, at exit for one; this one is there
-
-
-def _lend(line: Line, batch: Batch) -> None:
-    """Hand the call to the borrowed executor; the flusher settles what comes back."""
-
-    def done(future: Future[object]) -> None:
-        # Not settled here: an executor's callback thread may be one that must not run a user's code.
-        line.returned.append((batch, future))
-        line.wake()
-
-    assert line.options.executor is not None  # noqa: S101
-    try:
-        # One positional payload: executors of clusters take some keyword arguments for themselves.
-        batch.lent = line.options.executor.submit(_call_of(line), batch.items)
-    except BaseException as error:  # noqa: BLE001 - a borrowed executor is the user's
-        if line.is_exiting and isinstance(error, RuntimeError):
-            run(line, batch)  # executors refuse at exit, but this thread still runs
-        else:
-            finish(line, batch, fail_all(len(batch.entries), trim(error)))
-    else:
-        batch.lent.add_done_callback(done)
-
-
-def _call_of(line: Line, *, is_inline: bool = False) -> HandlerCall:
-    assert line.handler is not None  # noqa: S101 - no batch is cut without one
-    return HandlerCall(line.handler, line.options.around_batch, line.token, is_inline)
-
-
 def run_all_here(line: Line) -> None:
     """In the inline mode: run all that is pending on this thread.
 
@@ -373,28 +307,3 @@ def run_all_here(line: Line) -> None:
         if batch is None:
             return
         run(line, batch, is_inline=True)
-
-
-def run(line: Line, batch: Batch, *, is_inline: bool = False) -> None:
-    """Call the handler on this thread, and settle the batch."""
-    try:
-        returned = _call_of(line, is_inline=is_inline)(batch.items)
-    except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
-        outcomes = fail_all(len(batch.entries), trim(error))
-    else:
-        outcomes = match(batch.items, returned)
-        del returned
-    finish(line, batch, outcomes)
-
-
-def _outcomes_of(batch: Batch, future: Future[object]) -> list[Any]:
-    """Return the outcomes of a batch that a borrowed executor ran."""
-    try:
-        returned = future.result(0)
-    except CancelledError as error:
-        failure = BatchError("the executor cancelled the call")  # not the futures: nobody cancelled those
-        failure.__cause__ = error
-        return fail_all(len(batch.entries), failure)
-    except BaseException as error:  # noqa: BLE001 - the handler's, or the executor's own
-        return fail_all(len(batch.entries), trim(error))
-    return match(batch.items, returned)

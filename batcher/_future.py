@@ -18,7 +18,6 @@ order of their ids, so that two threads over two shared ones would deadlock.
 
 from __future__ import annotations
 
-import copy
 import threading
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
@@ -26,12 +25,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from batcher import _reentry
 from batcher._clock import Bell
+from batcher._failure import Failure
 from batcher._options import require_seconds
-from batcher.errors import BatchError, ForkedError
+from batcher.errors import ForkedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
 
 R = TypeVar("R")
 
@@ -61,43 +60,6 @@ class Owner(Protocol):
     def callback_failed(self, error: BaseException) -> None:
         """Report what a done-callback raised."""
         ...
-
-
-class Failure:
-    """A handler's exception on its way to one or many callers."""
-
-    __slots__ = ("error", "shared", "trace")
-
-    def __init__(self, error: BaseException, *, shared: bool) -> None:
-        """Take an exception; `shared` if more than one future will raise it."""
-        if isinstance(error, StopIteration):
-            # Raised inside a caller's generator it would end that loop silently (PEP 479).
-            wrapped = RuntimeError("the handler raised StopIteration")
-            wrapped.__cause__ = error
-            error = wrapped
-        self.error = error
-        self.shared = shared
-        self.trace: TracebackType | None = error.__traceback__
-
-    def own_copy(self) -> BaseException:
-        """Return an exception object for one future alone."""
-        error = self.error
-        if not self.shared:
-            return error
-        own: BaseException | None = None
-        try:
-            twin = copy.copy(error)
-            if type(twin) is type(error) and twin is not error and twin.args == error.args:
-                own = twin
-        except BaseException:  # noqa: BLE001, S110 - an exception's own __reduce__ or __init__: anything may come
-            pass
-        if own is None:
-            own = BatchError(f"the handler raised {type(error).__name__}, which can't be copied for each caller")
-            own.__cause__ = error
-            return own
-        own.__cause__, own.__context__ = error.__cause__, error.__context__
-        own.__suppress_context__ = error.__suppress_context__
-        return own
 
 
 class _Watch:

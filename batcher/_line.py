@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._clock import Bell, current_clock
+from batcher._failure import Failure
 from batcher._future import (
-    Failure,
     ItemFuture,
     cancelled_state,
     claim_locked,
@@ -47,12 +47,12 @@ from batcher._status import BatcherStatus, Counters, State
 from batcher.errors import ItemTimeoutError, ReentrantCallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-    from concurrent.futures import Executor, Future
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
+    from concurrent.futures import Future
     from datetime import datetime
 
-    from batcher._status import BatchRecord, Tally
+    from batcher._settings import Settings
+    from batcher._status import Tally
     from batcher._workers import DaemonPool
 
 NEVER = sys.maxsize  # as a length of the inbox
@@ -70,35 +70,6 @@ class InlineMode:
 
 
 inline_mode = InlineMode()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a `Batcher` was made with, validated."""
-
-    handler: Callable[[list[Any]], object] | None
-    max_batch_size: int
-    max_delay: float | None
-    max_batch_weight: float | None
-    weigh: Callable[[Any], float] | None
-    batch_key: Callable[[Any], Hashable] | None
-    max_pending: int
-    max_pending_weight: float | None
-    overflow: str
-    max_concurrent: int
-    executor: Executor | None
-    handler_timeout: float | None
-    around_batch: Callable[[], AbstractContextManager[object]] | None
-    on_error: Callable[[BaseException, list[Any]], object] | None
-    on_batch: Callable[[BatchRecord], object] | None
-    on_drop: Callable[[Any, BaseException], object] | None
-    exit_timeout: float
-    name: str
-
-    @property
-    def is_tracked(self) -> bool:
-        """Whether items have a key or a weight, so that the queue must know each."""
-        return self.batch_key is not None or self.weigh is not None
 
 
 class Post:
@@ -136,7 +107,7 @@ def nothing() -> None:
 class Line:
     """The shared state of one batcher in one process."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Settings) -> None:
         """Start an empty line."""
         self.options = options
         self.clock = current_clock()

@@ -12,7 +12,7 @@ from inspect import iscoroutine
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from batcher._future import Failure
+from batcher._failure import Failure
 from batcher.errors import MissingResultError, ResultShapeError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._execution import free_frames
+from batcher._failure import Failure
 from batcher._future import (
-    Failure,
     ItemFuture,
     announce,
     cancelled_state,

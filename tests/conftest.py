@@ -1,9 +1,14 @@
-"""What holds for every test: the stress tests stay off until asked for, and no thread outlives its test."""
+"""What holds for every test: stress tests are off until asked for, no thread outlives its test, each item ends once."""
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+from batcher._line import Line
+from batcher._pending import PendingQueue
+from batcher._status import Counters
 
 # Shared by all threads that a test leaves behind. A closed batcher's threads end within milliseconds; the rest is
 # for a loaded machine. The waiting is done by `join`, which no frozen or fake clock can mislead.
@@ -24,7 +29,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def no_thread_survives() -> Iterator[None]:
+def every_item_ends_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that leaves an accepted item of any of its batchers without an end, or with two."""
+    # The queue and the counters only: a line kept here would keep its handler, and what that keeps, alive.
+    books: list[tuple[PendingQueue, Counters]] = []
+    open_line = Line.__init__
+
+    def open_and_note(line: Line, *args: Any) -> None:
+        open_line(line, *args)
+        books.append((line.queue, line.counters))
+
+    monkeypatch.setattr(Line, "__init__", open_and_note)
+    yield
+    for number, (queue, counters) in enumerate(books, start=1):
+        accepted = queue.accepted + counters.passed
+        ended = counters.succeeded + counters.failed + counters.cancelled + counters.expired + counters.dropped
+        assert (accepted, queue.count) == (ended, 0), (
+            f"batcher {number} of the test accepted {accepted} items, {ended} ended, {queue.count} wait"
+        )
+
+
+@pytest.fixture(autouse=True)
+def no_thread_survives(every_item_ends_once: None) -> Iterator[None]:
     """Fail a test that leaves a thread of its own running."""
     before = set(threading.enumerate())
     yield

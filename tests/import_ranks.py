@@ -10,13 +10,14 @@ PACKAGE = "batcher"
 # A room may import rooms of lower rank, and neighbours of its own rank as long as no circle comes of it.
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry"),
-    ("_future", "_status", "_report"),
+    ("_failure", "_status", "_report"),
+    ("_future", "_settings"),
     ("_group",),
     ("_offers",),
     ("_pending", "_outcomes", "_workers"),
     ("_line", "_execution"),
     ("_settle",),
-    ("_intake",),
+    ("_intake", "_dispatch"),
     ("_flusher",),
     ("_drain",),
     ("_lifecycle",),

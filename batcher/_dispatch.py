@@ -1,0 +1,105 @@
+"""Have a batch's handler called, and settle what comes of it.
+
+Who runs the handler? The flusher itself, where one call at a time is all there may be and nothing else
+needs the thread meanwhile. Else a pool of daemon threads, or the executor that was lent.
+"""
+
+from __future__ import annotations
+
+import weakref
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from batcher._execution import HandlerCall, trim
+from batcher._outcomes import fail_all, match
+from batcher._settle import finish
+from batcher._workers import DaemonPool
+from batcher.errors import BatchError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from batcher._group import Batch
+    from batcher._line import Line, Post
+
+
+def dispatch(line: Line, batch: Batch, post: Post, *, is_inline: bool) -> None:
+    """Have the handler called: here, on a worker, or by the executor that was lent."""
+    if is_inline:
+        run(line, batch)
+        with line.lock:
+            if line.inline_post is post:
+                line.inline_post = None
+        if line.post is not post:
+            line.wake()  # another has the place by now, and waits for the slot
+    elif line.options.executor is None:
+        _run_on_worker(line, batch)
+    else:
+        _lend(line, batch)
+
+
+def _run_on_worker(line: Line, batch: Batch) -> None:
+    if line.pool is None:
+        line.pool = DaemonPool(line.options.name, line.token)
+        # Collected while idle, the line can't end its workers itself.
+        weakref.finalize(line, line.pool.shutdown, wait=False).atexit = False
+
+    def job() -> None:
+        run(line, batch)
+        line.wake()
+
+    try:
+        line.pool.start(job)
+    except RuntimeError:
+        run(line, batch)  # no thread can be started, at exit for one; this one is there
+
+
+def _lend(line: Line, batch: Batch) -> None:
+    """Hand the call to the borrowed executor; the flusher settles what comes back."""
+
+    def done(future: Future[object]) -> None:
+        # Not settled here: an executor's callback thread may be one that must not run a user's code.
+        line.returned.append((batch, future))
+        line.wake()
+
+    assert line.options.executor is not None  # noqa: S101
+    try:
+        # One positional payload: executors of clusters take some keyword arguments for themselves.
+        batch.lent = line.options.executor.submit(_call_of(line), batch.items)
+    except BaseException as error:  # noqa: BLE001 - a borrowed executor is the user's
+        if line.is_exiting and isinstance(error, RuntimeError):
+            run(line, batch)  # executors refuse at exit, but this thread still runs
+        else:
+            finish(line, batch, fail_all(len(batch.entries), trim(error)))
+    else:
+        batch.lent.add_done_callback(done)
+
+
+def _call_of(line: Line, *, is_inline: bool = False) -> HandlerCall:
+    assert line.handler is not None  # noqa: S101 - no batch is cut without one
+    return HandlerCall(line.handler, line.options.around_batch, line.token, is_inline)
+
+
+def run(line: Line, batch: Batch, *, is_inline: bool = False) -> None:
+    """Call the handler on this thread, and settle the batch."""
+    try:
+        returned = _call_of(line, is_inline=is_inline)(batch.items)
+    except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
+        outcomes = fail_all(len(batch.entries), trim(error))
+    else:
+        outcomes = match(batch.items, returned)
+        del returned
+    finish(line, batch, outcomes)
+
+
+def outcomes_of(batch: Batch, future: Future[object]) -> list[Any]:
+    """Return the outcomes of a batch that a borrowed executor ran."""
+    try:
+        returned = future.result(0)
+    except CancelledError as error:
+        failure = BatchError("the executor cancelled the call")  # not the futures: nobody cancelled those
+        failure.__cause__ = error
+        return fail_all(len(batch.entries), failure)
+    except BaseException as error:  # noqa: BLE001 - the handler's, or the executor's own
+        return fail_all(len(batch.entries), trim(error))
+    return match(batch.items, returned)

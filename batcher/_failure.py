@@ -1,0 +1,52 @@
+"""A handler's exception on its way to one or many callers.
+
+Each future raises an exception object of its own, of the handler's own type: an object that a thousand
+callers raised would grow a traceback of a thousand frames, and show each the others' frames.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from batcher.errors import BatchError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Failure:
+    """A handler's exception on its way to one or many callers."""
+
+    __slots__ = ("error", "shared", "trace")
+
+    def __init__(self, error: BaseException, *, shared: bool) -> None:
+        """Take an exception; `shared` if more than one future will raise it."""
+        if isinstance(error, StopIteration):
+            # Raised inside a caller's generator it would end that loop silently (PEP 479).
+            wrapped = RuntimeError("the handler raised StopIteration")
+            wrapped.__cause__ = error
+            error = wrapped
+        self.error = error
+        self.shared = shared
+        self.trace: TracebackType | None = error.__traceback__
+
+    def own_copy(self) -> BaseException:
+        """Return an exception object for one future alone."""
+        error = self.error
+        if not self.shared:
+            return error
+        own: BaseException | None = None
+        try:
+            twin = copy.copy(error)
+            if type(twin) is type(error) and twin is not error and twin.args == error.args:
+                own = twin
+        except BaseException:  # noqa: BLE001, S110 - an exception's own __reduce__ or __init__: anything may come
+            pass
+        if own is None:
+            own = BatchError(f"the handler raised {type(error).__name__}, which can't be copied for each caller")
+            own.__cause__ = error
+            return own
+        own.__cause__, own.__context__ = error.__cause__, error.__context__
+        own.__suppress_context__ = error.__suppress_context__
+        return own
