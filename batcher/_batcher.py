@@ -320,8 +320,7 @@ class Batcher(Generic[T, R]):
         check_callable("handler", handler, optional=False)
         line = self._live_line()
         line.handler = handler
-        line.wake()
-        _flusher.run_all_here(line)
+        _flusher.stir(line)
         return handler
 
     # Batches out
@@ -352,8 +351,7 @@ class Batcher(Generic[T, R]):
         """Start automatic batches again."""
         line = self._live_line()
         line.is_paused = False
-        line.wake()
-        _flusher.run_all_here(line)
+        _flusher.stir(line)
 
     def status(self) -> BatcherStatus:
         """Return a frozen snapshot of what waits, what runs, and what has become of all."""

@@ -78,7 +78,11 @@ class Batched(Generic[T, R]):
 
     def map(self, items: Iterable[T], *, timeout: float | None = None) -> Iterator[R]:
         """Yield the results of `items` in order; as `Batcher.map`."""
-        return self._make().map(items, timeout=timeout)
+        return self._keep(self._make().map(items, timeout=timeout))
+
+    def _keep(self, results: Iterator[R]) -> Iterator[R]:
+        """Pass the results on; the frame keeps this, and so a method's instance, until the last one."""
+        yield from results
 
 
 class _Once(Generic[T, R]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from batcher import _reentry
 from batcher._clock import Bell, SystemClock, monotonic
-from batcher._flusher import run_all_here, start
+from batcher._flusher import stir
 from batcher._settle import cancel_unsent, drop_unsent
 from batcher._status import FlushReport, State, Tally
 from batcher.errors import ReentrantCallError
@@ -101,10 +101,7 @@ def _seal(line: Line) -> list[tuple[Tally, dict[str, int]]]:
         line.refresh_gate_locked()
         snapshots = [(sealed, dict(sealed.ended)) for sealed in line.sealed]
     if snapshots:
-        run_all_here(line)
-        if line.post is None and line.queue.count:
-            start(line)  # what came in while handlers ran inline, and the batcher was paused
-        line.wake()
+        stir(line)
     return snapshots
 
 

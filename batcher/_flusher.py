@@ -162,6 +162,8 @@ def _give_in(line: Line, post: Post, error: BaseException) -> None:
     for batch in running:
         finish(line, batch, fail_all(len(batch.entries), error))
     drop_unsent(line, f"the batcher failed: {type(error).__name__}")
+    if line.pool is not None:
+        line.pool.shutdown(wait=False)
 
 
 # One turn
@@ -210,7 +212,8 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     plan.overdue = [batch for batch in line.running if batch.deadline is not None and batch.deadline <= now]
     is_late = is_closed or (line.drop_at is not None and line.drop_at <= now)
     plan.must_drop = is_late and line.queue.count > 0
-    can_start = not is_late and line.handler is not None and len(line.running) < line.options.max_concurrent
+    has_slot = len(line.running) < line.options.max_concurrent
+    can_start = not is_late and not inline_mode.depth and line.handler is not None and has_slot
     if can_start:
         plan.batch = cut_locked(line, now)
     plan.rings = admit_waiters_locked(line)
@@ -289,6 +292,14 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
     plan.sleep_until = min(moments, default=None)
 
 
+def stir(line: Line) -> None:
+    """Have what waits looked at again: the handler is there, the pause is over, a flush asks."""
+    run_all_here(line)
+    if line.post is None and line.queue.count and not inline_mode.depth:
+        start(line)  # it came in while handlers ran inline
+    line.wake()
+
+
 def run_all_here(line: Line) -> None:
     """In the inline mode: run all that is pending on this thread.
 
@@ -298,8 +309,8 @@ def run_all_here(line: Line) -> None:
         now = line.clock.monotonic()
         with line.lock:
             line.queue.arrange(now)
-            if line.handler is None:
-                return
+            if line.handler is None or len(line.running) >= line.options.max_concurrent:
+                return  # another thread's call is under way: it comes back here, and finds what waits
             batch = cut_locked(line, now, is_forced=not line.is_paused)
             admit = admit_waiters_locked(line)
         for bell in admit:

@@ -65,7 +65,8 @@ class Intake:
     def _admit_in_turn(self, entries: Sequence[Any], block_until: float | None) -> tuple[int, BatcherError | None]:
         """Let items in, as far as there is room each time; wait in between."""
         line = self._line
-        may_wait = not (line.is_own_thread or _reentry.here.waits)
+        # Inline, nobody else would make room: what is too much is sent a moment later.
+        may_wait = not (line.is_own_thread or _reentry.here.waits or inline_mode.depth)
         position = 0
         while position < len(entries):
             dropped: list[Any] = []

@@ -177,5 +177,5 @@ class Tally:
     def ring_if_complete(self) -> None:
         """Wake the flushes that wait for this tally, if its last item has ended."""
         if self.sealed and not self.left:
-            for bell in self.bells:
+            for bell in tuple(self.bells):  # one whose timeout is over may leave meanwhile
                 bell.ring()

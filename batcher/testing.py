@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from batcher._clock import Bell, install_clock, uninstall_clock
+from batcher._flusher import stir
 from batcher._lifecycle import lines
 from batcher._line import inline_mode
 from batcher._options import check_callable, check_count, require_seconds
@@ -137,6 +138,8 @@ def inline() -> Iterator[None]:
     finally:
         inline_mode.depth -= 1
         _refresh_gates()
+        for line in lines():
+            stir(line)
 
 
 def _refresh_gates() -> None:
