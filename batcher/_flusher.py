@@ -23,6 +23,7 @@ from batcher._group import is_tracked
 from batcher._intake import CLOSED, admit_waiters_locked
 from batcher._line import NEVER, Line, Post, inline_mode
 from batcher._outcomes import fail_all
+from batcher._process import check_process
 from batcher._settle import drop_unsent, finish, give_up, tell_futures
 from batcher._status import State
 from batcher.errors import BatcherClosedError
@@ -171,6 +172,7 @@ def _give_in(line: Line, post: Post, error: BaseException) -> None:
 
 def _turn(line: Line, post: Post) -> _Plan:
     """Do what is due."""
+    check_process()  # a handler may have forked, and come back in the child as well
     while line.returned:
         batch, future = line.returned.popleft()
         finish(line, batch, outcomes_of(batch, future))

@@ -132,6 +132,8 @@ class ItemFuture(Future[R]):
 
     def running(self) -> bool:
         """Return whether the item is in a handler, or waits for a retry."""
+        if self._state not in _DONE:
+            self._owner.check_fork(self)
         return self._state in (RUNNING, _SETTLING)
 
     def done(self) -> bool:

@@ -96,10 +96,7 @@ def _recover_in_child() -> None:
     for entry in list(_registry.values()):
         line, owner = entry.line(), entry.owner()
         if line is not None:
-            line.lock = threading.RLock()
-            line.is_forked = True
-            line.state = State.CLOSED
-            line.post = None  # a fork inside a handler returns to the flusher's own code: it ends there
+            line.disown()
         if owner is not None:
             owner.restart()
     for key, entry in list(_registry.items()):

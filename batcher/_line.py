@@ -153,6 +153,19 @@ class Line:
         self.pin: Callable[[], object] = nothing
         self.pinned: object = None
 
+    def disown(self) -> None:
+        """Be the line of the parent process: in this child, only its futures are left to be failed.
+
+        Every lock may be held by a thread that isn't here, and is replaced.
+        """
+        self.lock = threading.RLock()
+        self.reporter = Reporter(self.options.name, self.clock)
+        if self.pool is not None:
+            self.pool.forget()
+        self.is_forked = True
+        self.state = State.CLOSED
+        self.post = None  # a fork inside a handler returns to the flusher's own code: it ends there
+
     # What a future asks of its owner
 
     def check_fork(self, future: ItemFuture[Any]) -> None:

@@ -125,6 +125,13 @@ class DaemonPool(Executor):
             for thread in threads:
                 thread.join()
 
+    def forget(self) -> None:
+        """Be the pool of a parent process: there are no threads, and nobody holds the lock."""
+        self._lock = threading.Lock()
+        self._idle.clear()
+        self._threads = []
+        self._is_shut_down = True
+
     def threads(self) -> list[threading.Thread]:
         """Return the threads that haven't ended."""
         return [thread for thread in self._threads if thread.is_alive()]
