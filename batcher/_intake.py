@@ -87,8 +87,11 @@ class Intake:
             finally:
                 if waiter.entry is not None and not waiter.is_admitted:
                     self._withdraw(waiter)
-                if dropped:
-                    settle_dropped(line, dropped, ItemDroppedError(_DROPPED.format(line.options.overflow)))
+                try:
+                    settle_dropped(line, dropped, ItemDroppedError, _DROPPED.format(line.options.overflow))
+                except BaseException:  # Ctrl-C; what was told already isn't told again
+                    settle_dropped(line, dropped, ItemDroppedError, _DROPPED.format(line.options.overflow))
+                    raise
         return position, None
 
     def _admit_nested(self, entries: Sequence[Any]) -> tuple[int, BatcherError | None]:

@@ -118,8 +118,10 @@ def drop_unsent(line: Line, reason: str) -> None:
     try:
         with line.lock:
             line.queue.drop_all(line.counters, dropped)
-    finally:
-        settle_dropped(line, dropped, BatcherClosedError(reason))
+        settle_dropped(line, dropped, BatcherClosedError, reason)
+    except BaseException:  # Ctrl-C; what was told already isn't told again
+        settle_dropped(line, dropped, BatcherClosedError, reason)
+        raise
 
 
 def cancel_unsent(line: Line) -> None:
@@ -142,21 +144,33 @@ def cancel_unsent(line: Line) -> None:
     drop_unsent(line, "the batcher was closed without draining")
 
 
-def settle_dropped(line: Line, dropped: list[Any], error: BatcherError) -> None:
-    """Settle the futures of dropped entries, which the queue has let go of, and call `on_drop` for each."""
+def settle_dropped(line: Line, dropped: list[Any], kind: type[BatcherError], reason: str) -> None:
+    """Settle the futures of dropped entries, which the queue has let go of, and call `on_drop` for each.
+
+    May be repeated with the same list: it is emptied as the hook is called.
+    """
+    if not dropped:
+        return
+    error = kind(reason)
     failure = Failure(error, shared=len(dropped) > 1)
+    # Whom Ctrl-C kept from being dropped after all still waits.
     gone = [entry for entry in dropped if not is_tracked(entry) or not is_pending(entry)]
     items = [entry._result if is_tracked(entry) else entry for entry in gone]
-    for entry in gone:
-        if type(entry) is Ticket:
-            entry._result = None  # the queue may keep the husk for a while
     futures = [entry for entry in gone if type(entry) is ItemFuture]
     with line.lock:
         for future in futures:
             settle_locked(future, failure)
     tell_futures(line, futures)
-    for entry, item in zip(gone, items, strict=True):
-        tell_dropped(line, entry, item, error)
+    dropped[:] = gone
+    told = 0
+    try:
+        for entry, item in zip(gone, items, strict=True):
+            told += 1
+            if type(entry) is Ticket:
+                entry._result = None  # the queue may keep the husk for a while
+            tell_dropped(line, entry, item, error)
+    finally:
+        del dropped[:told]
 
 
 def tell_futures(line: Line, futures: list[ItemFuture[Any]]) -> None:
