@@ -206,7 +206,7 @@ class Batcher(Generic[T, R]):
         inbox = line.inbox
         future: ItemFuture[R] = ItemFuture(item, line)
         # The fast way. The gate is shut where there are keys or weights.
-        if timeout is None and len(inbox) < line.gate:
+        if timeout is None and block_timeout is None and len(inbox) < line.gate:
             try:
                 inbox.append(future)
                 if len(inbox) >= line.ring_at:
@@ -228,7 +228,7 @@ class Batcher(Generic[T, R]):
         line = self._line
         inbox = line.inbox
         kind = type(item)
-        if len(inbox) < line.gate and kind is not ItemFuture and kind is not Ticket:
+        if block_timeout is None and len(inbox) < line.gate and kind is not ItemFuture and kind is not Ticket:
             try:
                 inbox.append(item)
                 if len(inbox) >= line.ring_at:
@@ -285,6 +285,8 @@ class Batcher(Generic[T, R]):
 
     def _results(self, items: Iterator[T], deadline: float | None) -> Iterator[R]:
         ahead = min(3 * self._options.max_batch_size, self._options.max_pending)
+        # With keys, this window may be full and no batch: without a time trigger nothing would leave.
+        is_unhurried = self._options.max_delay is None and self._options.batch_key is not None
         under_way: deque[Future[R]] = deque()
         problem: BaseException | None = None
         is_open = True
@@ -300,8 +302,12 @@ class Batcher(Generic[T, R]):
                     if not is_open:
                         request_flush(self._live_line())
                 if under_way:
+                    if is_unhurried and not under_way[0].done():
+                        request_flush(self._live_line())
                     left = None if deadline is None else max(deadline - self._line.clock.monotonic(), 0.0)
-                    yield under_way.popleft().result(left)
+                    result = under_way[0].result(left)
+                    under_way.popleft()  # not before: what timed out is cancelled with the rest
+                    yield result
             if problem is not None:
                 raise problem
         finally:

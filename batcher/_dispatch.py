@@ -27,9 +27,7 @@ def dispatch(line: Line, batch: Batch, post: Post, *, is_inline: bool) -> None:
     """Have the handler called: here, on a worker, or by the executor that was lent."""
     if is_inline:
         run(line, batch)
-        with line.lock:
-            if line.inline_post is post:
-                line.inline_post = None
+        post.is_in_handler = False
         if line.post is not post:
             line.wake()  # another has the place by now, and waits for the slot
     elif line.options.executor is None:

@@ -7,6 +7,7 @@ close fails what is unsent. Threads that are about to end are given a tenth of a
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,7 @@ def _join(line: Line, seconds: float | None) -> None:
     """Wait for the threads that are about to end, `seconds` at most; None: as long as they take."""
     threads = [] if line.pool is None or line.running or line.stuck else line.pool.threads()
     if line.post is not None and line.post.thread is not None and not line.running:
-        threads.append(line.post.thread)
+        threads += [line.post.thread, *line.relieved]
     until = None if seconds is None else monotonic() + seconds
-    for thread in threads:
+    for thread in filter(threading.Thread.is_alive, threads):
         thread.join(None if until is None else max(until - monotonic(), 0.0))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from batcher import _reentry
 from batcher._dispatch import dispatch, outcomes_of, run
 from batcher._group import is_tracked
-from batcher._intake import CLOSED, admit_waiters_locked
+from batcher._intake import CLOSED
 from batcher._line import NEVER, Line, Post, inline_mode
 from batcher._outcomes import fail_all
 from batcher._process import check_process
@@ -89,10 +89,11 @@ def relieve(line: Line) -> None:
     """Put another thread in the place of one that is in a handler."""
     with line.lock:
         before = line.post
-        if before is None or line.inline_post is not before:
+        if before is None or before.thread is None or not before.is_in_handler:
             return
         post = line.post = _new_post(line)
         post.held = line
+        line.relieved = [thread for thread in line.relieved if thread.is_alive()] + [before.thread]
     try:
         _launch(post)
     except BaseException as error:
@@ -203,6 +204,7 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
         plan.is_over = True
         return plan
     is_closed = line.state is State.CLOSED
+    line.is_lingering = False
     if not is_closed:
         line.ring_at = NEVER  # awake: nobody needs to ring
     plan.expired = line.expire_locked(now)
@@ -218,11 +220,10 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     can_start = not is_late and not inline_mode.depth and line.handler is not None and has_slot
     if can_start:
         plan.batch = cut_locked(line, now)
-    plan.rings = admit_waiters_locked(line)
+    plan.rings = line.admit_waiters_locked()
     if plan.batch is not None:
         plan.is_inline = _is_inline(line, plan.batch)
-        if plan.is_inline:
-            line.inline_post = post
+        post.is_in_handler = plan.is_inline
     elif plan.is_rest:
         _rest_locked(line, post, plan, can_start=can_start)
     line.refresh_gate_locked()
@@ -234,7 +235,7 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> Batch | No
     queue = line.queue
     is_paused = line.is_paused and line.state is State.OPEN
     # A full queue must move, whatever the delay says: producers may wait for it.
-    is_full = not is_paused and (bool(line.waiters) or queue.count >= line.options.max_pending)
+    is_full = not is_paused and (bool(line.waiters) or line.was_full or queue.count >= line.options.max_pending)
     batch = None
     while batch is None:
         group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced or is_full)
@@ -242,6 +243,7 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> Batch | No
             return None
         batch = queue.cut(group)
     size = len(batch.items)
+    line.was_full = False
     batch.started = now
     line.processing += size
     line.running.add(batch)
@@ -269,11 +271,14 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
     queue = line.queue
     is_paused = line.is_paused and line.state is State.OPEN
     moments = [batch.deadline for batch in line.running if batch.deadline is not None]
-    deadline = line.next_deadline_locked()
-    if deadline is not None:
+    deadline, future = line.next_deadline_locked()
+    if future is not None:
         moments.append(deadline)
     if can_start:
-        line.ring_at = NEVER if is_paused else queue.missing_to_full
+        line.is_lingering = queue.count > 0 and not is_paused
+        line.ring_at = NEVER if is_paused else 1  # the first one is to be timed
+        if line.is_lingering:
+            line.ring_at = queue.missing_to_full
         due_at = queue.due_at(is_paused=is_paused)
         if due_at is not None:
             moments.append(due_at)
@@ -314,7 +319,7 @@ def run_all_here(line: Line) -> None:
             if line.handler is None or len(line.running) >= line.options.max_concurrent:
                 return  # another thread's call is under way: it comes back here, and finds what waits
             batch = cut_locked(line, now, is_forced=not line.is_paused)
-            admit = admit_waiters_locked(line)
+            admit = line.admit_waiters_locked()
         for bell in admit:
             bell.ring()
         if batch is None:

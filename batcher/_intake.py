@@ -75,8 +75,9 @@ class Intake:
                 with line.lock:
                     error = self._refusal_locked(entries, position)
                     if error is not None:
+                        line.wake()  # what there is no room for forces a batch, whatever the delay
                         return position, error
-                    entered = self._admit_locked(entries, position, waiter if may_wait else None, dropped)
+                    entered = self._admit_locked(entries, position, waiter, dropped, may_wait=may_wait)
                 line.wake_if_due()
                 position += entered
                 if waiter.entry is not None:
@@ -100,7 +101,7 @@ class Intake:
         if line.state is not State.OPEN:
             line.counters.refused += len(entries)
             return 0, BatcherClosedError(CLOSED)
-        enter_locked(line, entries)
+        line.enter_locked(entries)
         line.wake()
         return len(entries), None
 
@@ -113,26 +114,30 @@ class Intake:
             error = BatcherClosedError(CLOSED)
         elif line.options.overflow == "raise" and self._fitting_locked(entries, position) < rest:
             error = QueueFullError(self._full(rest))
+            line.was_full = True
         if error is not None:
             line.counters.refused += rest
         return error
 
-    def _admit_locked(self, entries: Sequence[Any], position: int, waiter: Waiter | None, dropped: list[Any]) -> int:
+    def _admit_locked(
+        self, entries: Sequence[Any], position: int, waiter: Waiter, dropped: list[Any], *, may_wait: bool
+    ) -> int:
         """Let in, or drop, as many as may be now; return how many. `waiter` stands for the next, if it must wait."""
         line = self._line
         overflow = line.options.overflow
         rest = len(entries) - position
         fitting = self._fitting_locked(entries, position)
-        if overflow == "block" and waiter is None:
+        if overflow == "block" and not may_wait:
             fitting = rest
         self._enter_locked(entries[position : position + fitting])
         if fitting < rest:
+            line.was_full = True
             if overflow == "drop_newest":
                 self._drop_arriving_locked(entries[position + fitting :], dropped)
                 fitting = rest
             elif overflow == "drop_oldest":
                 line.queue.drop_oldest(line.counters, dropped)
-            elif waiter is not None:
+            else:
                 waiter.entry = (entries[position + fitting],)
                 waiter.weight = _weight(waiter.entry[0])
                 line.waiters.append(waiter)
@@ -157,7 +162,7 @@ class Intake:
 
     def _enter_locked(self, entries: Sequence[Any]) -> None:
         if entries:
-            enter_locked(self._line, entries)
+            self._line.enter_locked(entries)
 
     def _drop_arriving_locked(self, entries: Sequence[Any], dropped: list[Any]) -> None:
         """Count items as entered and dropped; they never are in the queue."""
@@ -210,41 +215,11 @@ class Intake:
         with line.lock:
             is_closed = line.state is State.CLOSED
             if not is_closed:
+                line.is_lingering = False
                 line.ring_at = NEVER  # rung once is enough: the flusher sets it anew when it has looked
         line.wake()
         if is_closed:
             drop_unsent(line, CLOSED)
-
-
-def admit_waiters_locked(line: Line) -> list[Bell]:
-    """Let waiting producers' items in while there is room; return whom to ring. The caller holds the lock."""
-    options, queue = line.options, line.queue
-    bells = []
-    while line.waiters and line.state is State.OPEN and queue.count < options.max_pending:
-        waiter = line.waiters[0]
-        limit = options.max_pending_weight
-        if limit is not None and queue.count and queue.weight + waiter.weight > limit:
-            break
-        try:
-            enter_locked(line, waiter.entry or ())
-        except BaseException as error:  # noqa: BLE001 - the equality of its key
-            waiter.error = error
-        waiter.is_admitted = waiter.error is None
-        line.waiters.popleft()
-        bells.append(waiter.bell)
-    return bells
-
-
-def enter_locked(line: Line, entries: Sequence[Any]) -> None:
-    """Append entries to the inbox, dated; nothing enters if a key's equality raises. The lock is held."""
-    queue, now = line.queue, line.clock.monotonic()
-    if line.options.is_tracked:
-        for entry in entries:
-            entry._since = now
-            queue.place(entry)
-    else:
-        queue.date_next(now, len(entries))
-    queue.inbox.extend(entries)
 
 
 def _weight(entry: object) -> float:

@@ -20,6 +20,7 @@ Three parties come without the lock, or on top of somebody who has it:
 from __future__ import annotations
 
 import heapq
+import math
 import sys
 import threading
 import weakref
@@ -47,7 +48,7 @@ from batcher._status import BatcherStatus, Counters, State
 from batcher.errors import ItemTimeoutError, ReentrantCallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from datetime import datetime
 
@@ -79,13 +80,14 @@ class Post:
     that nobody uses any more can be collected. `held` is set by the add that ends the quiet.
     """
 
-    __slots__ = ("bell", "held", "is_over", "thread")
+    __slots__ = ("bell", "held", "is_in_handler", "is_over", "thread")
 
     def __init__(self) -> None:
         """Make a post whose thread isn't started yet."""
         self.bell = Bell()
         self.held: Line | None = None
         self.is_over = False  # its thread has ended, or is about to
+        self.is_in_handler = False
         self.thread: threading.Thread | None = None
 
 
@@ -126,6 +128,8 @@ class Line:
         self.inbox = self.queue.inbox
         self.gate = 0
         self.ring_at = NEVER
+        self.is_lingering = False  # the flusher sleeps until a batch is due or full
+        self.was_full = False  # an item found no room since the last batch was cut
         self.state = State.OPEN
         self.is_paused = False
         self.handler = options.handler
@@ -139,7 +143,7 @@ class Line:
         self.untold: deque[ItemFuture[Any]] = deque()  # settled by a thread that was interrupted there
         self.returned: deque[tuple[Batch, Future[object]]] = deque()  # from the executor, to be settled
         self.post: Post | None = None
-        self.inline_post: Post | None = None  # of the flusher that is in a handler itself
+        self.relieved: list[threading.Thread] = []  # former flushers, in their last handler
         self.pool: DaemonPool | None = None
         self.was_started: list[bool] = []  # empty until the first item; outlives the line, see `_lifecycle`
         self.is_exiting = False  # the interpreter is: executors refuse
@@ -190,11 +194,14 @@ class Line:
             future._state = state
             self.counters.cancelled += 1
             self.queue.ended.append((future, "cancelled"))
+            bells = []
             if not is_nested:
                 self.queue.account_for_ended()
+                bells = self.admit_waiters_locked()  # here, since the flusher may be in a handler
                 self.refresh_gate_locked()
-        if self.waiters:
-            self.wake()  # there may be room now
+        for bell in bells:
+            bell.ring()
+        self.wake_if_due()
         return True
 
     def callback_failed(self, error: BaseException) -> None:
@@ -228,12 +235,43 @@ class Line:
 
     def wake_if_due(self) -> None:
         """Ring the flusher if what has come in concerns it."""
-        if len(self.inbox) >= self.ring_at or self.queue.count >= self.options.max_pending:
+        if len(self.inbox) >= self.ring_at or self.was_full or self.queue.count >= self.options.max_pending:
             self.wake()
 
+    def enter_locked(self, entries: Sequence[Any]) -> None:
+        """Append entries to the inbox, dated; nothing enters if a key's equality raises."""
+        queue, now = self.queue, self.clock.monotonic()
+        if self.options.is_tracked:
+            for entry in entries:
+                entry._since = now
+                queue.place(entry)
+        else:
+            queue.date_next(now, len(entries))
+        queue.inbox.extend(entries)
+
+    def admit_waiters_locked(self) -> list[Bell]:
+        """Let waiting producers' items in while there is room; return whom to ring."""
+        queue, limit = self.queue, self.options.max_pending_weight
+        bells = []
+        while self.waiters and self.state is State.OPEN and queue.count < self.options.max_pending:
+            waiter = self.waiters[0]
+            queue.collect()  # what is in the inbox has its weight counted then
+            if limit is not None and queue.count and queue.weight + waiter.weight > limit:
+                break
+            try:
+                self.enter_locked(waiter.entry or ())
+            except BaseException as error:  # noqa: BLE001 - the equality of its key
+                waiter.error = error
+            waiter.is_admitted = waiter.error is None
+            self.waiters.popleft()
+            bells.append(waiter.bell)
+        return bells
+
     def refresh_gate_locked(self) -> None:
-        """Say anew how many items may come in without a look at the rules."""
+        """Say anew how many items may come in without a look at the rules, and how many ring the flusher."""
         options, queue = self.options, self.queue
+        if self.is_lingering:
+            self.ring_at = queue.missing_to_full  # in terms of the inbox, which may just have been emptied
         if self.state is not State.OPEN or self.waiters or inline_mode.depth:
             self.gate = 0
             return
@@ -250,11 +288,15 @@ class Line:
         self._last_deadline += 1
         heapq.heappush(self.deadlines, (deadline, self._last_deadline, weakref.ref(future)))
 
-    def next_deadline_locked(self) -> float | None:
-        """Return when the next item's own deadline passes; those of ended items are forgotten."""
-        while self.deadlines and ((future := self.deadlines[0][2]()) is None or future.done()):
+    def next_deadline_locked(self) -> tuple[float, ItemFuture[Any] | None]:
+        """Return the next item's own deadline, and its future; those of ended items are forgotten."""
+        while self.deadlines:
+            deadline, _, ref = self.deadlines[0]
+            future = ref()
+            if future is not None and not future.done():
+                return deadline, future
             heapq.heappop(self.deadlines)
-        return self.deadlines[0][0] if self.deadlines else None
+        return math.inf, None
 
     def expire_locked(self, now: float) -> list[tuple[ItemFuture[Any], Any]]:
         """End the items whose own deadline has passed, those in handlers included.
@@ -262,26 +304,32 @@ class Line:
         The items come along, so that they are let go of when the lock is released.
         """
         expired = []
-        while (deadline := self.next_deadline_locked()) is not None and deadline <= now:
-            future = heapq.heappop(self.deadlines)[2]()
-            if future is None:
-                continue  # collected just now
+        deadline, future = self.next_deadline_locked()
+        while future is not None and deadline <= now:
+            heapq.heappop(self.deadlines)
             item = future._result
-            if claim_locked(future):
-                self.queue.ended.append((future, "expired"))
-                self.queue.account_for_ended()
-            elif (batch := self._batch_with_locked(future)) is not None:
-                batch.expired += 1
-                batch.tally.processing -= 1
-                batch.tally.ended["expired"] += 1
-                batch.tally.ring_if_complete()
-                self.processing -= 1
-            else:
-                continue  # just being settled otherwise
-            settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
-            self.counters.expired += 1
-            expired.append((future, item))
+            if self._end_expired_locked(future):
+                expired.append((future, item))
+            deadline, future = self.next_deadline_locked()
         return expired
+
+    def _end_expired_locked(self, future: ItemFuture[Any]) -> bool:
+        """End one item by its own deadline; False if it is just being settled otherwise."""
+        if claim_locked(future):
+            self.queue.ended.append((future, "expired"))
+            self.queue.account_for_ended()
+        else:
+            batch = self._batch_with_locked(future)
+            if batch is None:
+                return False
+            batch.expired += 1
+            batch.tally.processing -= 1
+            batch.tally.ended["expired"] += 1
+            batch.tally.ring_if_complete()
+            self.processing -= 1
+        settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
+        self.counters.expired += 1
+        return True
 
     def _batch_with_locked(self, future: ItemFuture[Any]) -> Batch | None:
         """Return the batch that `future`'s item is in a handler with, if it is."""
@@ -301,6 +349,7 @@ class Line:
             if not is_nested:
                 self.queue.account_for_ended()
                 self.queue.collect()
+                self.refresh_gate_locked()
             counters, queue = self.counters, self.queue
             since = queue.oldest_since
             is_paused = self.is_paused and self.state is State.OPEN

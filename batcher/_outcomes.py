@@ -45,6 +45,7 @@ def _as_sequence(returned: Any, count: int) -> list[Any]:  # noqa: ANN401 - what
     """Return the results in order, or raise ResultShapeError."""
     if iscoroutine(returned):
         returned.close()  # nobody will await it
+        raise _shape_error(count, "a coroutine")
     if (
         isinstance(returned, (str, bytes, bytearray))
         or not hasattr(returned, "__len__")

@@ -129,9 +129,11 @@ class PendingQueue:
     def date_next(self, now: float, count: int) -> None:
         """Note that the `count` entries which come in next came now."""
         if not self._is_tracked:  # else each carries its own date
+            spacing, marks = self._max_batch_size, self.only.marks
             tail = self.only.tail + len(self.inbox)
-            for offset in range(0, count, self._max_batch_size):
-                self.only.mark(tail + offset, now, self._max_batch_size)
+            first = max(marks[-1][0] + spacing, tail) if marks else tail
+            for position in range(first, tail + count, spacing):
+                self.only.mark(position, now, spacing)
 
     def collect(self) -> None:
         """Move what came in to its group."""

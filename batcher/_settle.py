@@ -83,15 +83,20 @@ def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any]) -> Settlem
 def finish(line: Line, batch: Batch, outcomes: list[Any]) -> None:
     """Settle a batch whose handler call is over."""
     now = line.clock.monotonic()
+    settlement = None
     with line.lock:
         if batch.given_up:
             line.stuck -= 1  # its futures were failed long ago; what came now is thrown away
-            return
-        line.running.discard(batch)
-        line.last_batch_seconds = now - batch.started
-        settlement = _settle_locked(line, batch, outcomes)
-        line.queue.release(batch.group)
-    _tell(line, batch, settlement, now - batch.started)
+        else:
+            line.running.discard(batch)
+            line.last_batch_seconds = now - batch.started
+            settlement = _settle_locked(line, batch, outcomes)
+            line.queue.release(batch.group)
+    if settlement is not None:
+        _tell(line, batch, settlement, now - batch.started)
+    # In place: the frames that called the handler have these lists, and an error's traceback has the frames.
+    batch.items.clear()
+    batch.entries.clear()
 
 
 def give_up(line: Line, batch: Batch) -> None:

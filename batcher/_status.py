@@ -165,7 +165,7 @@ class Tally:
     def __init__(self) -> None:
         """Start an open tally."""
         self.pending = self.processing = 0
-        self.ended = dict.fromkeys(("succeeded", "failed", "cancelled", "expired", "dropped"), 0)
+        self.ended: dict[str, int] = {"succeeded": 0, "failed": 0, "cancelled": 0, "expired": 0, "dropped": 0}
         self.sealed = False
         self.bells: list[Bell] = []
 
