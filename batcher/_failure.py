@@ -46,7 +46,9 @@ class Failure:
         if own is None:
             own = BatchError(f"the handler raised {type(error).__name__}, which can't be copied for each caller")
             own.__cause__ = error
-            return own
+            return own.with_traceback(self.trace)
         own.__cause__, own.__context__ = error.__cause__, error.__context__
         own.__suppress_context__ = error.__suppress_context__
-        return own
+        if hasattr(error, "__notes__"):
+            own.__notes__ = list(error.__notes__)
+        return own.with_traceback(self.trace)

@@ -192,7 +192,7 @@ class ItemFuture(Future[R]):
         if self._state not in _DONE:
             self._owner.check_fork(self)
         if not self._watched(lambda watch: watch.callbacks.append(fn)):
-            self._call_back((fn,))
+            self._call_back([fn])
 
     def set_running_or_notify_cancel(self) -> bool:
         """Refuse: only its batcher moves an item's future."""
@@ -258,12 +258,13 @@ class ItemFuture(Future[R]):
 
     def _error(self) -> BaseException:
         """Return this future's own exception object, the same one each time."""
-        if self._own_error is None:
-            own = self._exception.own_copy()
-            with self._owner.lock:
-                if self._own_error is None:
-                    self._own_error = own
-        return self._own_error
+        if self._own_error is not None:
+            return self._own_error
+        own: BaseException = self._exception.own_copy()
+        with self._owner.lock:
+            if self._own_error is None:
+                self._own_error = own
+            return self._own_error
 
     def _conclude(self) -> None:
         """Take the last step of a future whose waiters `wait` or `as_completed` put there."""
@@ -282,9 +283,10 @@ class ItemFuture(Future[R]):
                     waiter.add_exception(self)
             watch.condition.notify_all()
 
-    def _call_back(self, callbacks: Iterable[Callable[[Any], object]]) -> None:
+    def _call_back(self, callbacks: list[Callable[[Any], object]]) -> None:
         """Run callbacks; none of them stops another, or the thread."""
-        for callback in callbacks:
+        while callbacks:
+            callback = callbacks.pop(0)  # one by one: if Ctrl-C ends this, the rest is still there
             try:
                 callback(self)
             except BaseException as error:  # SystemExit in a callback must not strand the rest
@@ -368,9 +370,7 @@ def announce(futures: Iterable[ItemFuture[Any]]) -> None:
         for bell in future._watch.bells:  # type: ignore[union-attr]
             bell.ring()
     for future in watched:
-        watch = future._watch
-        callbacks, watch.callbacks = watch.callbacks, []  # type: ignore[union-attr]
-        future._call_back(callbacks)
+        future._call_back(future._watch.callbacks)  # type: ignore[union-attr]
 
 
 def fail_forked(future: ItemFuture[Any]) -> None:

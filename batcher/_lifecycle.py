@@ -153,6 +153,10 @@ def hook_exit() -> None:
         raise BatcherClosedError(_TOO_LATE)
     if _hooked:
         return
+    # Its own exit hook must be there before ours, which runs first then; and at exit it couldn't be
+    # imported any more, by a handler that is the first to ask for it.
+    import concurrent.futures.thread  # noqa: F401, PLC0415 - not at import: most programs have it anyway
+
     register_early = getattr(threading, "_register_atexit", None)  # private: used where it is there
     if register_early is not None:
         try:

@@ -152,7 +152,7 @@ class PendingQueue:
         group: Group = entry._place
         self._groups.setdefault(id(group), group)
         self._touched[id(group)] = group
-        if not group.entries:
+        if not group.live:
             group.marks.clear()
         group.mark(group.tail, entry._since, self._max_batch_size)
         if self._order is not None:
@@ -234,6 +234,8 @@ class PendingQueue:
         self.collect()
         if self._order is None:
             self._drop_head(self.only, counters, dropped)
+            if not self.only.live and not self.inbox:
+                self.only.marks.clear()
             return
         while not is_live(self._order[0]):
             self._order.popleft()
@@ -334,6 +336,9 @@ class PendingQueue:
     def _tidy(self, group: Group) -> None:
         """Forget what lies behind the group's head; an empty group starts from nothing, or goes."""
         if group.live:
+            while group.entries and not is_live(group.entries[0]):  # or the next would look as old
+                self._account_left(group, 1, 1)
+                group.take(1)
             group.forget_passed()
             return
         self._account_left(group, len(group.entries), group.husks)

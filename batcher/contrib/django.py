@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 try:
     from django.db import connections, transaction
-except ImportError as error:
-    raise ImportError("batcher.contrib.django needs Django: pip install 'thread-batcher[django]'") from error
+except ImportError as _missing:
+    raise ImportError("batcher.contrib.django needs Django: pip install 'thread-batcher[django]'") from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
