@@ -57,6 +57,9 @@ def _lend(line: Line, batch: Batch) -> None:
 
     def done(future: Future[object]) -> None:
         # Not settled here: an executor's callback thread may be one that must not run a user's code.
+        if batch.given_up:
+            finish(line, batch, [])  # all is told; the flusher may have ended by now
+            return
         line.returned.append((batch, future))
         line.wake()
 

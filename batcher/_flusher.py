@@ -65,6 +65,7 @@ def start(line: Line) -> None:
     Raises:
         BatcherClosedError: No thread can be started; whatever came in meanwhile is dropped.
     """
+    _reentry.follow_patches()
     try:
         with line.lock:
             if line.post is not None:

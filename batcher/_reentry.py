@@ -11,14 +11,15 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from typing import Protocol
 
 # A line's name across threads and processes: small, picklable, never used twice.
 Token = tuple[int, int]
 _numbers = itertools.count(1)
 
 
-class _Here(threading.local):
-    """The record of one thread; the class attributes are what a new thread starts with.
+class Here(Protocol):
+    """The record of one thread.
 
     Changed by plain assignments in `try: ... finally:`, and not by a context manager: Ctrl-C could land at
     the entry of its `__exit__`, and spoil the thread for good.
@@ -28,11 +29,31 @@ class _Here(threading.local):
         waits: How many calls on this thread's stack wait inside a batcher.
     """
 
-    running: tuple[Token, ...] = ()
-    waits: int = 0
+    running: tuple[Token, ...]
+    waits: int
 
 
-here = _Here()
+def _new_here() -> Here:
+    class _Here(threading.local):
+        # What a thread starts with.
+        running: tuple[Token, ...] = ()
+        waits: int = 0
+
+    return _Here()
+
+
+here = _new_here()
+
+
+def follow_patches() -> None:
+    """Make a new record if `threading.local` is another class by now; called when a batcher starts.
+
+    gevent replaces it when a server's worker begins, which may be after this module was imported. The old
+    record would be one for all greenlets together.
+    """
+    global here  # noqa: PLW0603
+    if not isinstance(here, threading.local):
+        here = _new_here()
 
 
 def new_token() -> Token:

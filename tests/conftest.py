@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from batcher._line import Line
-from batcher._pending import PendingQueue
-from batcher._status import Counters
 
 # Shared by all threads that a test leaves behind. A closed batcher's threads end within milliseconds; the rest is
 # for a loaded machine. The waiting is done by `join`, which no frozen or fake clock can mislead.
@@ -32,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def every_item_ends_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test that leaves an accepted item of any of its batchers without an end, or with two."""
     # The queue and the counters only: a line kept here would keep its handler, and what that keeps, alive.
-    books: list[tuple[PendingQueue, Counters]] = []
+    books = []
     open_line = Line.__init__
 
     def open_and_note(line: Line, *args: Any) -> None:
