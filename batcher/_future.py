@@ -57,6 +57,10 @@ class Owner(Protocol):
         """Make a pending future a cancelled one and take it out of the queue, under the lock."""
         ...
 
+    def tell_later(self, future: ItemFuture[Any]) -> None:
+        """Have another thread announce a future that may have been cancelled just now."""
+        ...
+
     def callback_failed(self, error: BaseException) -> None:
         """Report what a done-callback raised."""
         ...
@@ -150,11 +154,15 @@ class ItemFuture(Future[R]):
         owner = self._owner
         if self._state not in _DONE:
             owner.check_fork(self)
-        if not owner.cancel(self):
-            return self._state in _CANCELLED
-        item, self._result = self._result, None  # let go of outside the lock: it may have a destructor
-        announce((self,))
-        del item
+        try:
+            if not owner.cancel(self):
+                return self._state in _CANCELLED
+            item, self._result = self._result, None  # let go of outside the lock: it may have a destructor
+            announce((self,))
+            del item
+        except BaseException:
+            owner.tell_later(self)  # Ctrl-C, perhaps before those who wait were woken
+            raise
         return True
 
     def result(self, timeout: float | None = None) -> R:
@@ -297,6 +305,7 @@ class ItemFuture(Future[R]):
 
 # Settled, but the waiters of `wait` and `as_completed` have yet to be told.
 _SETTLING = "SETTLING"
+_ENDED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, _SETTLING})
 _CANCELLED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED})
 # CANCELLED alone is such a step as well.
 _DONE = frozenset({CANCELLED_AND_NOTIFIED, FINISHED})
@@ -361,7 +370,7 @@ def announce(futures: Iterable[ItemFuture[Any]]) -> None:
 
     Blocked callers are woken before any callback runs: a callback may be slow.
     """
-    watched = [future for future in futures if future._watch is not None]
+    watched = [future for future in futures if future._watch is not None and future._state in _ENDED]
     for future in watched:
         if future._state in (_SETTLING, CANCELLED):
             future._conclude()

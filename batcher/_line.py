@@ -25,6 +25,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from concurrent.futures._base import PENDING
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,6 @@ from batcher._future import (
     cancelled_state,
     claim_locked,
     fail_forked,
-    is_pending,
     is_running,
     settle_locked,
 )
@@ -188,7 +188,7 @@ class Line:
         is_nested = self.is_nested
         with self.lock:
             state = cancelled_state(future)
-            if not is_pending(future):
+            if future._state is not PENDING:
                 return False
             # One straight line, which no signal interrupts: the state, the counter, the account.
             future._state = state
@@ -203,6 +203,11 @@ class Line:
             bell.ring()
         self.wake_if_due()
         return True
+
+    def tell_later(self, future: ItemFuture[Any]) -> None:
+        """Have the flusher announce a future that may have been cancelled just now."""
+        self.untold.append(future)
+        self.wake()
 
     def callback_failed(self, error: BaseException) -> None:
         """Report what a done-callback raised."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from concurrent.futures._base import RUNNING
+from concurrent.futures._base import PENDING, RUNNING
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
@@ -237,10 +237,14 @@ class PendingQueue:
             if not self.only.live and not self.inbox:
                 self.only.marks.clear()
             return
-        while not is_live(self._order[0]):
+        while True:
+            entry = self._order[0]
+            dropped.append(entry)
+            if entry._state is PENDING:
+                break
+            del dropped[-1]
             self._order.popleft()
-        entry = self._order[0]
-        dropped.append(entry)
+        # One straight line from the look at the state.
         entry._state = RUNNING  # claimed, for whoever settles it
         counters.dropped += 1
         self.ended.append((entry, "dropped"))
@@ -259,21 +263,26 @@ class PendingQueue:
     def _drop_head(self, group: Group, counters: Counters, dropped: list[Any]) -> None:
         """End the group's oldest live entry, and take it out with the husks before it.
 
-        Nothing but `dropped` hears of it if Ctrl-C comes right after that line; so who reads that list
-        leaves out what still waits.
+        `dropped` may get an entry that still waits, if Ctrl-C comes right after: who reads that list goes by
+        the state.
         """
-        while not is_live(entry := group.entries[0]):
+        while True:
+            entry = group.entries[0]
+            weight = entry._weight if is_tracked(entry) else None
+            group.forget_passed()
+            tally = group.seals[0][1] if group.seals else None
+            dropped.append(entry)
+            # One straight line from the look at the state: nobody can cancel the entry in between.
+            if weight is None or entry._state is PENDING:
+                break
+            del dropped[-1]
             self._husks -= 1
             self._left += 1
             self._held -= 1
             group.husks -= 1
             group.head += 1
             group.entries.popleft()
-        group.forget_passed()
-        dropped.append(entry)
-        tally = group.seals[0][1] if group.seals else None
-        if is_tracked(entry):
-            weight = entry._weight
+        if weight is not None:
             entry._state = RUNNING  # claimed, for whoever settles it
             self.weight -= weight
             group.weight -= weight

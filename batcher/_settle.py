@@ -7,7 +7,7 @@ So whoever sees a result also sees the counters that include it, and no user cod
 
 from __future__ import annotations
 
-from concurrent.futures._base import FINISHED, RUNNING
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
@@ -18,7 +18,6 @@ from batcher._future import (
     announce,
     cancelled_state,
     is_ctrl_c,
-    is_pending,
     is_watched,
     settle_locked,
 )
@@ -132,20 +131,26 @@ def drop_unsent(line: Line, reason: str) -> None:
 def cancel_unsent(line: Line) -> None:
     """Cancel the futures of all that is pending; what has no future is dropped, and `on_drop` hears of it."""
     cancelled: list[ItemFuture[Any]] = []
-    with line.lock:
-        waiting = line.queue.waiting()
-        items = [entry._result for entry in waiting if type(entry) is ItemFuture]  # until the lock is released
-        for future in waiting:
-            if type(future) is ItemFuture:
-                state = cancelled_state(future)
-                future._state = state
-                line.counters.cancelled += 1
-                line.queue.ended.append((future, "cancelled"))
-                cancelled.append(future)
-                future._result = None
-        line.queue.account_for_ended()
-    del items
-    tell_futures(line, cancelled)
+    try:
+        with line.lock:
+            waiting = line.queue.waiting()
+            items = [entry._result for entry in waiting if type(entry) is ItemFuture]  # until the lock is released
+            for future in waiting:
+                if type(future) is ItemFuture:
+                    cancelled.append(future)
+                    state = cancelled_state(future)
+                    if future._state is PENDING:  # and one straight line from here
+                        future._state = state
+                        line.counters.cancelled += 1
+                        line.queue.ended.append((future, "cancelled"))
+                        future._result = None
+            line.queue.account_for_ended()
+        del items
+        tell_futures(line, cancelled)
+    except BaseException:
+        for future in cancelled:
+            line.tell_later(future)  # Ctrl-C, perhaps before those who wait were woken
+        raise
     drop_unsent(line, "the batcher was closed without draining")
 
 
@@ -158,8 +163,8 @@ def settle_dropped(line: Line, dropped: list[Any], kind: type[BatcherError], rea
         return
     error = kind(reason)
     failure = Failure(error, shared=len(dropped) > 1)
-    # Whom Ctrl-C kept from being dropped after all still waits.
-    gone = [entry for entry in dropped if not is_tracked(entry) or not is_pending(entry)]
+    # Others were husks when their turn came, or Ctrl-C kept them from being dropped after all.
+    gone = [entry for entry in dropped if not is_tracked(entry) or entry._state in (RUNNING, FINISHED)]
     items = [entry._result if is_tracked(entry) else entry for entry in gone]
     futures = [entry for entry in gone if type(entry) is ItemFuture]
     with line.lock:

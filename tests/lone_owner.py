@@ -45,6 +45,10 @@ class LoneOwner:
             future._state = cancelled_state(future)
             return True
 
+    def tell_later(self, future: ItemFuture[Any]) -> None:
+        """Tell at once: there is no other thread."""
+        announce((future,))
+
     def callback_failed(self, error: BaseException) -> None:
         """Note what a callback raised."""
         self.callback_errors.append(error)

@@ -395,18 +395,23 @@ def test_classmethod_outside() -> None:
             of_class(1)
 
 
-def test_forked_child_has_its_own_batchers() -> None:
+def test_forked_child_has_its_own_batchers(clock: FakeClock) -> None:
     """In a child, the instance's method has nothing of the parent's, and its items keep the instance as ever."""
-    scale = Scale(2)
-    waiting = scale.times.submit(1)
+    scales = [Scale(2)]
+    batcher, batches, gone = scales[0].times.batcher, scales[0].batches, weakref.ref(scales[0])
+    scales[0].times.submit(1)
+    batcher.flush()
+    clock.wait_for_sleepers(1)
 
     def use() -> tuple[int, int, list[list[int]]]:
-        future = scale.times.submit(5)
-        accepted = scale.times.batcher.status().accepted
-        scale.times.batcher.flush(PATIENCE)
-        return future.result(0), accepted, scale.batches
+        future = scales[0].times.submit(5)
+        accepted = batcher.status().accepted
+        scales.clear()
+        gc.collect()
+        assert gone() is not None
+        batcher.flush(PATIENCE)
+        return future.result(0), accepted, batches
 
-    assert in_child(use) == (10, 1, [[5]])
-    scale.times.batcher.flush()
-    assert (waiting.result(0), scale.batches) == (2, [[1]])
-    close(scale.times)
+    assert in_child(use) == (10, 1, [[1], [5]])
+    assert batches == [[1]]
+    close(scales[0].times)

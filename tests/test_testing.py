@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from batcher import Batcher, FlushReport, HandlerTimeoutError, ItemTimeoutError, QueueFullError
@@ -219,6 +221,29 @@ def test_only_the_due_are_woken() -> None:
 
     clock.advance(1.0)
     assert late.result(PATIENCE) is False
+
+
+def test_woken_thread_is_not_asleep() -> None:
+    """A thread that was woken, and hasn't come to do anything yet, isn't taken for one that sleeps."""
+    woken, may_go_on = threading.Event(), threading.Event()
+
+    class LingeringBell(Bell):
+        def wait(self, timeout: float | None = None) -> bool:
+            rang = super().wait(timeout)
+            woken.set()
+            assert may_go_on.wait(PATIENCE)
+            return rang
+
+    clock, bell = FakeClock(), LingeringBell()
+    sleeper = elsewhere(clock.wait, bell, None)
+    clock.wait_for_sleepers(1)
+    bell.ring()
+    assert woken.wait(PATIENCE)
+
+    with pytest.raises(TimeoutError):
+        clock.wait_for_sleepers(1, timeout=0.01)
+    may_go_on.set()
+    assert sleeper.result(PATIENCE) is True
 
 
 def test_recorder_keeps_what_it_was_called_with() -> None:

@@ -11,12 +11,15 @@ import pytest
 
 from batcher import Batcher, BatchRecord, FlushReport, QueueFullError, _flusher, batched
 from batcher.testing import FakeClock, RecordingHandler, inline
-from tests.stage import PATIENCE
+from tests import stage
+from tests.stage import PATIENCE, HeldHandler, Maker, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batcher._line import Line
+
+make = stage.make
 
 
 class Witness(RecordingHandler):
@@ -157,18 +160,23 @@ def test_borrowed_executor_is_left_alone() -> None:
         assert handler.only_ran_here()
 
 
-def test_handler_that_adds() -> None:
-    """What a handler adds to its own batcher goes in the next call, before the outer add returns."""
+@pytest.mark.parametrize("max_concurrent", [1, 4])
+def test_handler_that_adds(max_concurrent: int) -> None:
+    """What a handler adds to its own batcher goes in a call of its own, before the outer add returns."""
+    running: list[list[int]] = []
 
     def count_down(numbers: list[int]) -> list[int]:
+        running.append(numbers)
+        assert len(running) == 1
         for number in numbers:
             if number:
                 batcher.put(number - 1)
                 batcher.put(number - 1)
+        running.pop()
         return numbers
 
     handler = Witness(count_down)
-    with inline(), Batcher(handler) as batcher:
+    with inline(), Batcher(handler, max_concurrent=max_concurrent) as batcher:
         assert batcher.add(2).result(0) == 2
         assert handler.batches == [[2], [1, 1], [0, 0, 0, 0]]
 
@@ -381,6 +389,22 @@ def test_calls_of_several_threads() -> None:
         assert batcher.flush(PATIENCE).pending == 0
 
     assert at_once == [1, 1]
+
+
+def test_call_that_outlasts_the_block(make: Maker) -> None:
+    """What was left to a thread inside the handler is sent after all, when the block ends before the call does."""
+    handler = HeldHandler()
+    batcher = make(handler)
+    with inline():
+        other = elsewhere(batcher.add, 1)
+        handler.wait_for_batches(1)
+        batcher.put(2)
+
+    handler.let_go()
+
+    handler.wait_for_batches(2)
+    assert other.result(PATIENCE).done()
+    assert handler.batches == [[1], [2]]
 
 
 def test_batched_functions_run_inline() -> None:
