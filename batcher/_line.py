@@ -80,7 +80,7 @@ class Post:
     that nobody uses any more can be collected. `held` is set by the add that ends the quiet.
     """
 
-    __slots__ = ("bell", "held", "is_in_handler", "is_over", "thread")
+    __slots__ = ("bell", "held", "is_in_handler", "is_over", "starter", "thread")
 
     def __init__(self) -> None:
         """Make a post whose thread isn't started yet."""
@@ -88,6 +88,7 @@ class Post:
         self.held: Line | None = None
         self.is_over = False  # its thread has ended, or is about to
         self.is_in_handler = False
+        self.starter = threading.get_ident()
         self.thread: threading.Thread | None = None
 
 
@@ -219,6 +220,14 @@ class Line:
     def is_nested(self) -> bool:
         """Whether this thread was interrupted while it held the lock."""
         return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def is_starting_here(self) -> bool:
+        """Whether this thread was interrupted while it started the flusher."""
+        post = self.post
+        if post is None or post.thread is None or post.thread.ident is not None:
+            return False
+        return post.starter == threading.get_ident()
 
     @property
     def is_own_thread(self) -> bool:

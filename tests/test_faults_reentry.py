@@ -1,0 +1,200 @@
+"""Row 18 of the faults: signal handlers, destructors and Ctrl-C anywhere inside the library's own code.
+
+Each test runs one operation again and again, interrupted at one place after another (see `interruptions`), and
+looks each time at what is left: no lock, no wait, no item without an end.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ALL_COMPLETED, Future
+from concurrent.futures._base import _create_and_install_waiters  # type: ignore[attr-defined]
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batcher import Batcher, BatcherClosedError, FlushReport, ReentrantCallError, _reentry
+from batcher._clock import Bell
+from tests.interruptions import at_each_place, interrupt, press_ctrl_c
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 2.0  # seconds after which something that should end at once is taken to hang
+
+
+@dataclass
+class Scene:
+    """A batcher with items that wait, and everything that must be in order after an interruption."""
+
+    options: dict[str, Any]
+    waiting: int
+    delivered: list[Any] = field(default_factory=list)
+    nested: list[Future[Any]] = field(default_factory=list)
+    deaths: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Add the items that wait; a paused batcher keeps them until a flush or a close."""
+        self.batcher: Batcher[Any, Any] = Batcher(self.handle, **{"max_delay": 0.0, **self.options})
+        if self.waiting:
+            self.batcher.pause()
+        self.futures = [self.batcher.add(f"waiting {number}") for number in range(self.waiting)]
+        self.bells = [Bell() for _ in self.futures]
+        for future, bell in zip(self.futures, self.bells, strict=True):
+            future._watched(lambda watch, bell=bell: watch.bells.append(bell))  # type: ignore[attr-defined]
+        self.waiter = None
+        for future in self.futures[-1:]:
+            with future._condition:  # as `concurrent.futures.wait` does
+                self.waiter = _create_and_install_waiters([future], ALL_COMPLETED)
+
+    def handle(self, items: list[Any]) -> None:
+        """Record what arrives."""
+        self.delivered += items
+
+    def run(self, operation: Callable[[Scene], object], act: Callable[[Scene], object], place: int) -> str | None:
+        """Interrupt `operation` at the place of that number, and check what it leaves; return where that was."""
+        earlier = threading.excepthook
+        threading.excepthook = lambda died: self.deaths.append(f"{died.exc_type.__name__}: {died.exc_value}")
+        try:
+            where = interrupt(lambda: operation(self), press_ctrl_c if act is ctrl_c else lambda: act(self), place)
+            self.check_thread()
+            self.check_batcher()
+        finally:
+            threading.excepthook = earlier
+        return where
+
+    def check_thread(self) -> None:
+        """The interrupted thread holds no lock, and isn't taken to be in a handler or a wait."""
+        assert not self.batcher._line.lock._is_owned()  # type: ignore[attr-defined]
+        assert _reentry.here.waits == 0
+        assert _reentry.here.running == ()
+
+    def check_batcher(self) -> None:
+        """It goes on to work, closes, and every item has ended exactly once."""
+        batcher = self.batcher
+        batcher.resume()
+        if "max_pending" in self.options and batcher.status().state == "open":
+            batcher.flush(PATIENCE)  # there must be room for the item to come
+        if batcher.status().state == "open":
+            assert batcher.add("later").result(PATIENCE) is None
+        report = batcher.close(PATIENCE)
+        status = batcher.status()
+        ended = status.succeeded + status.failed + status.cancelled + status.expired + status.dropped
+        assert (self.deaths, report.pending) == ([], 0)
+        assert (status.pending, status.processing, status.accepted) == (0, 0, ended), status
+        assert len(self.delivered) == len(set(self.delivered)) == status.succeeded
+        assert all(future.done() for future in self.futures + self.nested)
+        assert all(bell.is_rung for bell in self.bells), "a blocked caller was forgotten"
+        assert self.waiter is None or self.waiter.event.is_set(), "a caller of wait() was forgotten"
+        for future in self.futures + self.nested:
+            _ = None if future.cancelled() else future.exception(0)
+
+
+def add_put_status_cancel(scene: Scene) -> None:
+    """Do all that a signal handler or a destructor may do anywhere."""
+    number = len(scene.nested)
+    try:
+        scene.nested += [scene.batcher.add(("nested", number)), scene.batcher.add(("cancelled", number))]
+        scene.batcher.put(("put", number))
+    except BatcherClosedError:
+        pass  # the interrupted code had begun to close
+    for future in scene.nested[-1:] + scene.futures[:1]:
+        future.cancel()
+    scene.batcher.status()
+
+
+def add_and_flush(scene: Scene) -> None:
+    """Add and flush; a flush that doesn't refuse must get all through."""
+    try:
+        scene.nested.append(scene.batcher.add("nested"))
+    except BatcherClosedError:
+        pass
+    finish_or_refuse(lambda: scene.batcher.flush(PATIENCE))
+
+
+def close(scene: Scene) -> None:
+    """Close; a close that doesn't refuse must get all through."""
+    finish_or_refuse(lambda: scene.batcher.close(PATIENCE))
+
+
+def finish_or_refuse(call: Callable[[], FlushReport]) -> None:
+    """Expect a flush or a close to finish or to raise ReentrantCallError."""
+    try:
+        report = call()
+    except ReentrantCallError:
+        return
+    assert report.pending == 0, "it waited for what only the interrupted code can do"
+
+
+def ctrl_c(scene: Scene) -> None:
+    """Stand for the KeyboardInterrupt of Ctrl-C, which the interruption raises itself."""
+
+
+def pause_and_resume(scene: Scene) -> None:
+    """Do what stops and starts the batches."""
+    scene.batcher.pause()
+    scene.batcher.resume()
+
+
+KEYED = {"batch_key": lambda item: item[0]}
+WEIGHED = {"weigh": lambda item: 1.0, "max_batch_weight": 2.0}
+SMALL = {"max_pending": 3}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call of the library, and the batcher that it is made on."""
+
+    call: Callable[[Scene], object]
+    options: dict[str, Any] = field(default_factory=dict)
+    waiting: int = 3
+
+
+OPERATIONS = {
+    "first add": Operation(lambda scene: scene.batcher.add("new"), waiting=0),
+    "first put": Operation(lambda scene: scene.batcher.put("new"), waiting=0),
+    "add on the fast way": Operation(lambda scene: scene.batcher.add("new")),
+    "put on the fast way": Operation(lambda scene: scene.batcher.put("new")),
+    "add with a deadline": Operation(lambda scene: scene.batcher.add("new", timeout=60)),
+    "add with a key": Operation(lambda scene: scene.batcher.add("new"), KEYED),
+    "add with a weight": Operation(lambda scene: scene.batcher.add("new"), WEIGHED),
+    "put with a key": Operation(lambda scene: scene.batcher.put("new"), KEYED),
+    "add_many": Operation(lambda scene: scene.batcher.add_many(["a", "b", "c"]), {"max_pending": 100}),
+    "add_many with deadlines": Operation(lambda scene: scene.batcher.add_many(["a", "b"], timeout=60)),
+    "add refused": Operation(lambda scene: scene.batcher.add("new"), {**SMALL, "overflow": "raise"}),
+    "add that drops the oldest": Operation(
+        lambda scene: scene.batcher.add("new"), {**SMALL, "overflow": "drop_oldest"}
+    ),
+    "add that is dropped": Operation(lambda scene: scene.batcher.add("new"), {**SMALL, "overflow": "drop_newest"}),
+    "cancel": Operation(lambda scene: scene.futures[1].cancel()),
+    "cancel with a key": Operation(lambda scene: scene.futures[1].cancel(), KEYED),
+    "cancel of the last": Operation(lambda scene: scene.futures[0].cancel(), waiting=1),
+    "status": Operation(lambda scene: scene.batcher.status()),
+    "flush": Operation(lambda scene: scene.batcher.flush(PATIENCE)),
+    "flush with keys": Operation(lambda scene: scene.batcher.flush(PATIENCE), KEYED),
+    "close": Operation(lambda scene: scene.batcher.close(PATIENCE)),
+    "close with keys": Operation(lambda scene: scene.batcher.close(PATIENCE), KEYED),
+    "close without draining": Operation(lambda scene: scene.batcher.close(PATIENCE, drain=False)),
+    "close without draining, with keys": Operation(lambda scene: scene.batcher.close(PATIENCE, drain=False), KEYED),
+    "pause and resume": Operation(pause_and_resume),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    "act",
+    [
+        ctrl_c,
+        # Each of these meets every place with threads of its own: a minute and a half in all.
+        pytest.param(add_put_status_cancel, marks=pytest.mark.stress),
+        pytest.param(add_and_flush, marks=pytest.mark.stress),
+        pytest.param(close, marks=pytest.mark.stress),
+    ],
+)
+def test_row_18_anything_may_come_on_top_of_anything(name: str, act: Callable[[Scene], object]) -> None:
+    """Whatever interrupts the library, wherever it does: no deadlock, no lock held, each item ends exactly once."""
+    operation = OPERATIONS[name]
+    places = at_each_place(lambda place: Scene(operation.options, operation.waiting).run(operation.call, act, place))
+
+    assert places > 3
