@@ -42,16 +42,18 @@ class Bell:
     `threading.Event`, whose condition isn't re-entrant.) Only one thread may wait at a time.
     """
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_lock", "rings")
 
     def __init__(self) -> None:
         """Make a bell that hasn't been rung."""
+        self.rings = 0  # so that a fake clock can tell who was woken; two rings at once may count as one
         # A raw lock, held from the start: releasing it is the ring, acquiring it the wait.
         self._lock = _thread.allocate_lock()
         self._lock.acquire()
 
     def ring(self) -> None:
         """End the present wait, or the next one."""
+        self.rings += 1
         try:
             self._lock.release()
         except RuntimeError:

@@ -326,3 +326,4 @@ def run_all_here(line: Line) -> None:
         if batch is None:
             return
         run(line, batch, is_inline=True)
+        line.wake()  # the mode may have ended meanwhile, and a flusher wait for the slot

@@ -93,16 +93,12 @@ def _abandon(line_ref: weakref.ref[Line], was_started: list[bool], name: str | N
 
 def _recover_in_child() -> None:
     """Give every batcher an empty line: the parent's items are the parent's."""
-    for entry in list(_registry.values()):
-        line, owner = entry.line(), entry.owner()
-        if line is not None:
-            line.disown()
-        if owner is not None:
-            owner.restart()
-    for key, entry in list(_registry.items()):
-        line = entry.line()
-        if line is None or line.is_forked:
-            _registry.pop(key, None)
+    inherited = list(_registry.values())
+    _registry.clear()
+    for line in [line for entry in inherited if (line := entry.line()) is not None]:
+        line.disown()
+    for owner in [owner for entry in inherited if (owner := entry.owner()) is not None]:
+        owner.restart()
 
 
 def _unfinished() -> list[Line]:

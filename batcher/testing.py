@@ -37,12 +37,18 @@ __all__ = ["FakeClock", "RecordingHandler", "inline"]
 class _Sleeper:
     """One thread that waits on the clock."""
 
-    __slots__ = ("bell", "deadline", "is_overdue")
+    __slots__ = ("bell", "deadline", "is_overdue", "rings_before")
 
     def __init__(self, bell: Bell, deadline: float | None) -> None:
         self.bell = bell
         self.deadline = deadline
         self.is_overdue = False
+        self.rings_before = bell.rings
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether nothing has woken the thread, be it on its way already or not."""
+        return not self.bell.is_rung and self.bell.rings == self.rings_before
 
 
 class FakeClock:
@@ -110,7 +116,7 @@ class FakeClock:
                 raise TimeoutError(f"{self._asleep()} threads wait on the clock, not {count}")
 
     def _asleep(self) -> int:
-        return sum(not sleeper.is_overdue and not sleeper.bell.is_rung for sleeper in self._sleepers)
+        return sum(sleeper.is_asleep for sleeper in self._sleepers)
 
     def __enter__(self) -> Self:
         """Become the clock of every batcher that is made from now on."""

@@ -114,11 +114,12 @@ class AnyUser(RuleBasedStateMachine):
         """Add several items at once."""
         self.ledger.offer_many(number, lambda items: self.batcher.add_many(items, timeout=timeout, block_timeout=0.0))
 
-    @precondition(lambda self: len(self.stillness.waiting_callers()) < CALLERS)
-    @rule()
-    def add_blocking(self) -> None:
-        """Add an item, and wait for room as long as it takes."""
-        self._elsewhere(lambda: self.ledger.offer(self.batcher.add))
+    @rule(number=st.integers(1, CALLERS))
+    def add_blocking(self, number: int) -> None:
+        """Add items one after another, and wait for room as long as it takes."""
+        for _ in range(number - len(self.stillness.waiting_callers())):
+            self._elsewhere(lambda: self.ledger.offer(self.batcher.add))
+            self.stillness.wait()
 
     @precondition(lambda self: self.ledger.futures)
     @rule(data=st.data())

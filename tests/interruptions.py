@@ -1,7 +1,7 @@
 """Interrupt code of the library wherever CPython would let a signal in, one place after another.
 
 CPython looks for signals at the entry of a Python function, after a call into C, and at a backward jump; nowhere
-else. Up to 3.11 garbage may also be collected wherever a container is built. A trace function counts these places
+else. Up to 3.11 garbage may also be collected wherever a container is built. A watcher counts these places
 and acts at one of them, on the interrupted thread and on top of the interrupted code: just as a signal handler, a
 destructor, or the KeyboardInterrupt of Ctrl-C.
 """
@@ -14,18 +14,18 @@ import inspect
 import sys
 import threading
 import traceback
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import batcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
 _PACKAGE = str(Path(batcher.__file__).parent)
-_NEVER = sys.maxsize  # as the number of a place
 _SIGNALS_AFTER = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"})
 _COLLECTS_AFTER = (
     frozenset({"BUILD_LIST", "BUILD_TUPLE", "BUILD_MAP", "MAKE_FUNCTION"})
@@ -51,7 +51,7 @@ def _is_interruptible(code: CodeType, offset: int, *, collects: bool) -> bool:
 
 
 class _Interruption:
-    """A trace function that acts once, at the place of a given number."""
+    """What counts the places, and acts once, at the place of a given number."""
 
     def __init__(self, place: int, act: Callable[[], object], *, raises: bool) -> None:
         self.left = place
@@ -61,23 +61,24 @@ class _Interruption:
         self._last: dict[FrameType, int] = {}
         self._entered: dict[FrameType, int] = {}  # where a frame last called a Python function
 
-    def __call__(self, frame: FrameType, event: str, argument: object) -> _Interruption | None:
+    def enter(self, frame: FrameType) -> bool:
+        """Pass the entry of a Python function; say whether it is the library's."""
         code = frame.f_code
-        if event == "call" and frame.f_back is not None and code.co_name not in ("__init__", "<genexpr>"):
+        if frame.f_back is not None and code.co_name not in ("__init__", "<genexpr>"):
             # The interpreter runs such a call in its own loop, and looks for no signals as it returns.
             self._entered[frame.f_back] = frame.f_back.f_lasti
         if not code.co_filename.startswith(_PACKAGE):
-            return None
-        if event == "call":
-            frame.f_trace_opcodes = True
-            if not code.co_flags & inspect.CO_GENERATOR:
-                self._pass(frame)
-        elif event == "opcode":
-            last = self._last.get(frame)
-            self._last[frame] = frame.f_lasti
-            if last is not None and self._entered.get(frame) != last and self._may_act(code, last, frame.f_lasti):
-                self._pass(frame)
-        return self
+            return False
+        if not code.co_flags & inspect.CO_GENERATOR:
+            self._pass(frame)
+        return True
+
+    def step(self, frame: FrameType, now: int) -> None:
+        """Pass from one instruction of the library's to the next one."""
+        last = self._last.get(frame)
+        self._last[frame] = now
+        if last is not None and self._entered.get(frame) != last and self._may_act(frame.f_code, last, now):
+            self._pass(frame)
 
     def _may_act(self, code: CodeType, last: int, now: int) -> bool:
         """Say whether a signal may come between the instruction that has just ended and the next one."""
@@ -94,25 +95,77 @@ class _Interruption:
             self._act()
 
 
+if sys.version_info >= (3, 12):
+    # There `sys.settrace` sees the instructions of some calls and not of others.
+    _TOOL = 4  # none of the numbers that are set aside for debuggers, coverage and profilers
+
+    @contextmanager
+    def _watching(interruption: _Interruption) -> Iterator[None]:
+        """Have the interruption see what this thread does; what it raises comes up there."""
+        thread = threading.get_ident()
+        events = sys.monitoring.events
+
+        def start(code: CodeType, offset: int) -> None:
+            if threading.get_ident() == thread:
+                interruption.enter(sys._getframe(1))
+
+        def instruction(code: CodeType, offset: int) -> None:
+            if threading.get_ident() == thread and code.co_filename.startswith(_PACKAGE):
+                interruption.step(sys._getframe(1), offset)
+
+        callbacks: dict[int, Callable[[CodeType, int], None]] = {
+            events.PY_START: start,
+            events.INSTRUCTION: instruction,
+        }
+        sys.monitoring.use_tool_id(_TOOL, "interruptions")
+        try:
+            for event, callback in callbacks.items():
+                sys.monitoring.register_callback(_TOOL, event, callback)
+            sys.monitoring.set_events(_TOOL, events.PY_START | events.INSTRUCTION)
+            yield
+        finally:
+            sys.monitoring.set_events(_TOOL, 0)
+            for event in callbacks:
+                sys.monitoring.register_callback(_TOOL, event, None)
+            sys.monitoring.free_tool_id(_TOOL)
+
+else:
+
+    @contextmanager
+    def _watching(interruption: _Interruption) -> Iterator[None]:
+        """Have the interruption see what this thread does; what it raises comes up there."""
+
+        def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
+            if event == "call":
+                frame.f_trace_opcodes = True
+                return trace if interruption.enter(frame) else None
+            if event == "opcode":
+                interruption.step(frame, frame.f_lasti)
+            return trace
+
+        earlier = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            yield
+        finally:
+            sys.settrace(earlier)
+
+
 def interrupt(operation: Callable[[], object], act: Callable[[], object], place: int) -> str | None:
     """Run `operation` and call `act` on top of it, once, at the place of number `place`.
 
     Returns where that was, None if the operation has fewer places. What `act` raises comes up at that place, and
     what the operation raises is swallowed.
     """
-    # While the trace function acts, the interpreter traces nothing: no place of the act itself is counted.
+    # While it acts, the interpreter traces nothing: no place of the act itself is counted.
     interruption = _Interruption(place, act, raises=act is press_ctrl_c)
-    earlier = sys.gettrace()
     gc.disable()  # what earlier runs have left would come in between, and be counted
-    # From 3.12 on `settrace` looks here whether anybody wants to see instructions at all.
-    sys._getframe().f_trace_opcodes = True
-    sys.settrace(interruption)
     try:
-        operation()
+        with _watching(interruption):
+            operation()
     except BaseException:  # noqa: S110 - what it leaves behind is what the tests look at
         pass
     finally:
-        sys.settrace(earlier)
         gc.enable()
     return interruption.where
 
@@ -132,8 +185,6 @@ def at_each_place(run: Callable[[int], str | None], seconds: float = 20.0) -> in
 
     def visit() -> None:
         try:
-            # From 3.13 on a function's instructions are seen from its second call on.
-            assert run(_NEVER) is None
             while (where := run(len(visited))) is not None:
                 visited.append(where)
         except BaseException as error:

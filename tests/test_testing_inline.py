@@ -394,11 +394,13 @@ def test_calls_of_several_threads() -> None:
 def test_call_that_outlasts_the_block(make: Maker) -> None:
     """What was left to a thread inside the handler is sent after all, when the block ends before the call does."""
     handler = HeldHandler()
-    batcher = make(handler)
+    with FakeClock() as clock:
+        batcher = make(handler, max_delay=0.0)
     with inline():
         other = elsewhere(batcher.add, 1)
         handler.wait_for_batches(1)
         batcher.put(2)
+    clock.wait_for_sleepers(1)
 
     handler.let_go()
 
