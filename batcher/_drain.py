@@ -119,8 +119,7 @@ def _await(tallies: list[Tally], deadline: float | None, clock: Clock) -> None:
     finally:
         _reentry.here.waits -= 1
         for tally in tallies:
-            if bell in tally.bells:
-                tally.bells.remove(bell)
+            tally.bells = [other for other in tally.bells if other is not bell]
 
 
 def _report(line: Line, snapshots: list[tuple[Tally, dict[str, int]]]) -> FlushReport:

@@ -75,6 +75,22 @@ def test_close_without_draining_that_is_interrupted_is_told(monkeypatch: pytest.
     batcher.close()
 
 
+def test_item_cancelled_on_top_of_a_close_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destructor that cancels an item while the close is about to do so leaves it cancelled once."""
+    decide = _settle.cancelled_state
+
+    def cancel_first(future: Any) -> str:
+        future.cancel()
+        return decide(future)
+
+    batcher: Batcher[str, Any] = Batcher(RecordingHandler(), max_delay=60.0)
+    future = batcher.add("item")
+    monkeypatch.setattr(_settle, "cancelled_state", cancel_first)
+    report = batcher.close(drain=False)
+
+    assert (future.cancelled(), report.cancelled, batcher.status().cancelled) == (True, 1, 1)
+
+
 def test_wake_of_a_flusher_that_ends_just_then_pins_nothing() -> None:
     """A wake that comes between the flusher's last look and its end leaves nothing held."""
 
