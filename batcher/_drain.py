@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batcher import _reentry
@@ -119,7 +120,8 @@ def _await(tallies: list[Tally], deadline: float | None, clock: Clock) -> None:
     finally:
         _reentry.here.waits -= 1
         for tally in tallies:
-            tally.bells = [other for other in tally.bells if other is not bell]
+            with suppress(ValueError):  # if Ctrl-C came before it was there
+                tally.bells.remove(bell)
 
 
 def _report(line: Line, snapshots: list[tuple[Tally, dict[str, int]]]) -> FlushReport:

@@ -77,7 +77,7 @@ def test_close_without_draining_that_is_interrupted_is_told(monkeypatch: pytest.
 
 def test_item_cancelled_on_top_of_a_close_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A destructor that cancels an item while the close is about to do so leaves it cancelled once."""
-    decide = _settle.cancelled_state
+    decide = _future.cancelled_state
 
     def cancel_first(future: Any) -> str:
         future.cancel()
