@@ -46,7 +46,7 @@ class Bell:
 
     def __init__(self) -> None:
         """Make a bell that hasn't been rung."""
-        self.rings = 0  # so that a fake clock can tell who was woken; two rings at once may count as one
+        self.rings: int = 0  # so that a fake clock can tell who was woken; two rings at once may count as one
         # A raw lock, held from the start: releasing it is the ring, acquiring it the wait.
         self._lock = _thread.allocate_lock()
         self._lock.acquire()
