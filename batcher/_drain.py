@@ -96,12 +96,9 @@ def _refuse_reentry(line: Line, what: str) -> None:
 def _seal(line: Line) -> list[tuple[Tally, dict[str, int]]]:
     """Close the open tally, and return all that aren't complete, each with what it counted so far."""
     with line.lock:
-        tally = line.queue.seal()
-        line.sealed = [earlier for earlier in line.sealed if earlier.left]
-        if tally.left:
-            line.sealed.append(tally)
+        line.queue.seal()
         line.refresh_gate_locked()
-        snapshots = [(sealed, dict(sealed.ended)) for sealed in line.sealed]
+        snapshots = [(tally, dict(tally.ended)) for tally in line.queue.sealed]
     if snapshots:
         stir(line)
     return snapshots

@@ -212,7 +212,7 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     if line.drop_at is not None:
         line.queue.seal()  # abandoned: all that is there leaves at once
     line.queue.arrange(now)  # after all that changes the queue, so that what is offered is there
-    for tally in line.sealed:
+    for tally in line.queue.tallies:
         tally.ring_if_complete()  # if Ctrl-C kept the thread that ended its last item from doing so
     plan.overdue = [batch for batch in line.running if batch.deadline is not None and batch.deadline <= now]
     is_late = is_closed or (line.drop_at is not None and line.drop_at <= now)

@@ -173,11 +173,13 @@ class Group:
     def seal(self, tally: Tally) -> int:
         """End the tally's part here and return how many of it wait; its futures learn whose they are.
 
-        May be repeated: Ctrl-C may end it halfway.
+        May be repeated, with what came in since: Ctrl-C may end it halfway.
         """
-        if not self.seals or self.seals[-1][1] is not tally:
-            if self.seals and self.seals[-1][0] == self.tail:
-                return 0
+        if self.seals and self.seals[-1][1] is tally:
+            self.seals[-1] = (self.tail, tally)
+        elif self.seals and self.seals[-1][0] == self.tail:
+            return 0
+        else:
             self.seals.append((self.tail, tally))
         begin = self.seals[-2][0] if len(self.seals) > 1 else self.head
         live = 0

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batcher._settings import Settings
-    from batcher._status import Tally
     from batcher._workers import DaemonPool
 
 NEVER = sys.maxsize  # as a length of the inbox
@@ -138,7 +137,6 @@ class Line:
         self.processing = 0  # items in handlers that haven't ended
         self.running: set[Batch] = set()
         self.stuck = 0
-        self.sealed: list[Tally] = []  # of flushes that aren't complete
         self.waiters: deque[Waiter] = deque()  # producers that wait for room, in order
         self.deadlines: list[tuple[float, int, weakref.ref[ItemFuture[Any]]]] = []
         self.untold: deque[ItemFuture[Any]] = deque()  # settled by a thread that was interrupted there

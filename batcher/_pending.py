@@ -67,7 +67,7 @@ class PendingQueue:
         self._is_tracked = is_tracked
         self.inbox: deque[Any] = deque()
         self.ended: deque[tuple[ItemFuture[Any] | Ticket, str]] = deque()  # see `account_for_ended`
-        self.open_tally = Tally()
+        self.tallies = [Tally()]  # of flushes that aren't complete, and the open one at last
         self.weight = 0.0  # of all that was collected and waits
         self._left = 0  # entries that ever left a group
         self._held = 0  # entries in groups, of a tracked queue
@@ -96,6 +96,16 @@ class PendingQueue:
     def _in_groups(self) -> int:
         # Derived where one C call moves any number of entries, counted where each is moved alone.
         return self._held if self._is_tracked else len(self.only.entries)
+
+    @property
+    def open_tally(self) -> Tally:
+        """What the items belong to that no flush was about."""
+        return self.tallies[-1]
+
+    @property
+    def sealed(self) -> list[Tally]:
+        """The tallies of flushes that aren't complete."""
+        return [tally for tally in self.tallies if tally.sealed and tally.left]
 
     @property
     def oldest_since(self) -> float | None:
@@ -304,28 +314,25 @@ class PendingQueue:
         return [entry for group in self._groups.values() for entry in group.entries if is_live(entry)]
 
     def seal(self) -> Tally:
-        """Close the open tally over all that waits; those groups may leave at once."""
+        """Close the open tally over all that waits; those groups may leave at once.
+
+        Half a seal, where Ctrl-C came, only makes its groups leave; the next seal takes up the same tally.
+        """
         self.account_for_ended()
         self.collect()
-        tally = self.open_tally
-        tally.sealed = True
-        try:
-            self._seal_groups(tally)
-        except BaseException:
-            self._seal_groups(tally)  # Ctrl-C: half a seal would be waited for in vain
-            raise
-        return tally
-
-    def _seal_groups(self, tally: Tally) -> None:
-        """Have every group end the tally's part; may be repeated."""
+        tally, fresh = self.open_tally, Tally()
         pending = 0
         for group in self._groups.values():
             if group.live:
-                pending += group.seal(tally)
                 self._touched[id(group)] = group
+                pending += group.seal(tally)
+        # One with bells is complete, perhaps, and Ctrl-C came before they were rung.
+        unfinished = [earlier for earlier in self.tallies if earlier is tally or earlier.left or earlier.bells]
+        # One straight line.
         tally.pending = pending
-        if self.open_tally is tally:
-            self.open_tally = Tally()
+        tally.sealed = True
+        self.tallies = [*unfinished, fresh]
+        return tally
 
     # What only the thread that runs batches calls
 

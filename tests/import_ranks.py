@@ -10,7 +10,7 @@ PACKAGE = "batcher"
 # A room may import rooms of lower rank, and neighbours of its own rank as long as no circle comes of it.
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry"),
-    ("_failure", "_status", "_report"),
+    ("_failure", "_status", "_report", "_retry"),
     ("_future", "_settings"),
     ("_group",),
     ("_offers",),

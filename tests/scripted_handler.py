@@ -135,9 +135,7 @@ class ScriptedHandler:
     def __call__(self, items: list[int]) -> Any:
         """Do what the script says."""
         with self._lock:
-            call = Call(
-                list(items), self.mode, self._clock.monotonic(), threading.current_thread(), is_held=self.is_holding
-            )
+            call = Call(list(items), self.mode, self._clock.monotonic(), threading.current_thread())
             self._check_locked(call)
             self.calls.append(call)
             self.call_of.update(dict.fromkeys(items, call))
@@ -146,6 +144,7 @@ class ScriptedHandler:
         items.clear()  # the list is the handler's own: nobody else may miss them
         for errand in errands:
             errand()
+        call.is_held = self.is_holding  # not before: who does errands isn't at rest
         if call.is_held:
             assert call.gate.wait(PATIENCE)
         with self._lock:

@@ -97,7 +97,7 @@ def test_flush_that_leaves_as_another_is_told(make: Maker, clock: FakeClock) -> 
     for number in (1, 2):
         flushes.append(elsewhere(batcher.flush))
         clock.wait_for_sleepers(1 + number)
-    tally, left = batcher._line.sealed[0], threading.Event()
+    tally, left = batcher._line.queue.sealed[0], threading.Event()
 
     class Bells(list[Bell]):
         """The bells of the flushes; notices when one is taken away."""
@@ -181,7 +181,7 @@ def test_interrupted_flush(make: Maker, clock: FakeClock) -> None:
     handler.let_go()
 
     assert batcher.flush().pending == 0
-    assert not line.sealed or not line.sealed[0].bells
+    assert not any(tally.bells for tally in line.queue.tallies)
 
 
 def test_inline_flush(make: Maker) -> None:

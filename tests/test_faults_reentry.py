@@ -198,3 +198,32 @@ def test_row_18_anything_may_come_on_top_of_anything(name: str, act: Callable[[S
     places = at_each_place(lambda place: Scene(operation.options, operation.waiting).run(operation.call, act, place))
 
     assert places > 3
+
+
+@pytest.mark.parametrize("options", [{}, KEYED], ids=["without keys", "with keys"])
+@pytest.mark.parametrize("wait", [Batcher.flush, Batcher.close], ids=["flush", "close"])
+def test_row_18_call_after_ctrl_c_knows_what_is_left(
+    wait: Callable[[Batcher[Any, Any], float], FlushReport], options: dict[str, Any]
+) -> None:
+    """A flush or close that Ctrl-C ended leaves no item out of the count: the next one waits for all of them."""
+    go = threading.Event()
+
+    def hold(items: list[Any]) -> None:
+        go.wait(PATIENCE)
+
+    def run(place: int) -> str | None:
+        go.clear()
+        batcher: Batcher[Any, Any] = Batcher(hold, max_delay=0.0, **options)
+        batcher.pause()
+        futures = batcher.add_many(["first", "second"])
+        try:
+            where = interrupt(lambda: wait(batcher, 0.0), press_ctrl_c, place)
+            left = sum(not future.done() for future in futures)
+            assert batcher.flush(0.0).pending == left
+        finally:
+            go.set()
+            batcher.close(PATIENCE)
+        assert all(future.done() for future in futures)
+        return where
+
+    assert at_each_place(run) > 20

@@ -138,16 +138,18 @@ def test_seal_of_nothing_new_is_none(group: Group) -> None:
 
 
 def test_seal_may_be_repeated(group: Group) -> None:
-    """A seal that Ctrl-C may have ended halfway is made anew, and counts the same."""
+    """A seal that Ctrl-C may have ended halfway is made anew, over all that waits by then."""
     tally = Tally()
     entries = futures(3)
     group.entries.extend(entries)
     group.seals.append((3, tally))
 
     assert group.seal(tally) == 3
-    assert group.seal(tally) == 3
-    assert list(group.seals) == [(3, tally)]
-    assert [entry._tally for entry in entries] == [tally] * 3
+    late = futures(1)
+    group.entries.extend(late)
+    assert group.seal(tally) == 4
+    assert list(group.seals) == [(4, tally)]
+    assert [entry._tally for entry in entries + late] == [tally] * 4
 
 
 def test_passed_seals_are_forgotten(group: Group) -> None:

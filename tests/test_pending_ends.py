@@ -128,9 +128,9 @@ def test_seal_over_husks_holds_nobody_up(queue: PendingQueue) -> None:
     assert queue.count == 1
 
 
-def test_half_a_seal_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the middle of a seal seals all the same: else the flush would wait in vain."""
-    queue = PendingQueue(max_batch_size=1, max_delay=None, is_tracked=True)
+def test_half_a_seal_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of a seal loses nothing: the next one is about all of it, and what came since."""
+    queue = PendingQueue(max_batch_size=2, max_delay=None, is_tracked=True)
     enter(queue, *(future(number, key=number) for number in range(3)))
     seal, calls = Group.seal, []
 
@@ -145,33 +145,14 @@ def test_half_a_seal_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     tally = queue.open_tally
     with pytest.raises(KeyboardInterrupt):
         queue.seal()
+    assert not tally.sealed
+    enter(queue, future(3, key=0))
 
-    assert (tally.sealed, tally.pending) == (True, 3)
+    assert queue.seal() is tally
+    assert (tally.sealed, tally.pending, queue.sealed) == (True, 4, [tally])
     assert queue.open_tally is not tally
-    assert sorted(cut_all(queue, 0.0)) == [[0], [1], [2]]
+    assert sorted(cut_all(queue, 0.0)) == [[0, 3], [1], [2]]
     assert tally.left == 0
-
-
-def test_seal_is_not_made_twice(monkeypatch: pytest.MonkeyPatch, queue: PendingQueue) -> None:
-    """Ctrl-C as a seal is complete already costs nothing: what comes next belongs to the next flush."""
-    enter(queue, 1, 2)
-    tally, seal_groups, calls = queue.open_tally, PendingQueue._seal_groups, []
-
-    def interrupted(own: PendingQueue, sealed: Tally) -> None:
-        calls.append(sealed)
-        seal_groups(own, sealed)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(PendingQueue, "_seal_groups", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        queue.seal()
-    enter(queue, 3)
-
-    assert tally.pending == 2
-    assert not queue.open_tally.sealed
-    assert queue.seal().pending == 1
-    assert cut_all(queue, 0.0) == [[1, 2], [3]]
 
 
 # Endings
