@@ -2,6 +2,8 @@
 
 from batcher._batcher import Batcher
 from batcher._decorators import Batched, BatchedMethod, batched
+from batcher._execution import CurrentBatch, current_batch
+from batcher._retry import Retry, RetryPolicy
 from batcher._sigterm import drain_on_sigterm
 from batcher._status import BatcherStatus, BatchRecord, FlushReport
 from batcher.errors import (
@@ -28,6 +30,7 @@ __all__ = [
     "BatcherClosedError",
     "BatcherError",
     "BatcherStatus",
+    "CurrentBatch",
     "FlushReport",
     "ForkedError",
     "HandlerTimeoutError",
@@ -38,6 +41,9 @@ __all__ = [
     "QueueFullError",
     "ReentrantCallError",
     "ResultShapeError",
+    "Retry",
+    "RetryPolicy",
     "batched",
+    "current_batch",
     "drain_on_sigterm",
 ]

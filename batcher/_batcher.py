@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from batcher._retry import RetryPolicy
     from batcher._status import BatcherStatus, BatchRecord, FlushReport
     from batcher.errors import BatcherError
 
@@ -83,6 +84,8 @@ class Batcher(Generic[T, R]):
         max_concurrent: int = 1,
         executor: Executor | None = None,
         handler_timeout: float | None = None,
+        retry: RetryPolicy | int | None = None,
+        split_failed: bool = False,
         around_batch: Callable[[], AbstractContextManager[object]] | None = None,
         on_error: Callable[[BaseException, list[T]], object] | None = None,
         on_batch: Callable[[BatchRecord], object] | None = None,
@@ -111,6 +114,12 @@ class Batcher(Generic[T, R]):
                 threads where that can't do (several at once, timeouts).
             handler_timeout: Seconds for one handler call. Then its items fail with HandlerTimeoutError,
                 its thread is given up and another takes its place. None: no limit.
+            retry: What is done about failures: a Retry, another RetryPolicy, or a number of extra attempts.
+                Only what failed is tried again. It waits without a thread, counts as pending, and nothing
+                of its key overtakes it (without keys: at `max_concurrent=1`).
+            split_failed: Halve a batch that failed as a whole, after its retries, again and again until the
+                bad items stand alone: at most 2k*ceil(log2 n)+1 calls for k bad items of n. Off by default,
+                because it repeats the side effects of the calls that failed.
             around_batch: Returns a context manager that is entered around each handler call, on the
                 thread that runs it (a Flask app's `app_context`, say).
             on_error: Called as `on_error(error, items)` once for each handler call with failed items: with
@@ -137,6 +146,8 @@ class Batcher(Generic[T, R]):
             max_concurrent=max_concurrent,
             executor=executor,
             handler_timeout=handler_timeout,
+            retry=retry,
+            split_failed=split_failed,
             around_batch=around_batch,
             on_error=on_error,
             on_batch=on_batch,

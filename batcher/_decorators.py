@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self, Unpack
 
+    from batcher._retry import RetryPolicy
     from batcher._status import BatchRecord
 
 S = TypeVar("S")
@@ -40,6 +41,8 @@ class BatcherOptions(TypedDict, total=False):
     max_concurrent: int
     executor: Executor | None
     handler_timeout: float | None
+    retry: RetryPolicy | int | None
+    split_failed: bool
     around_batch: Callable[[], AbstractContextManager[object]] | None
     on_error: Callable[[BaseException, list[Any]], object] | None
     on_batch: Callable[[BatchRecord], object] | None

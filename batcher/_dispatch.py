@@ -66,7 +66,7 @@ def _lend(line: Line, batch: Batch) -> None:
     assert line.options.executor is not None  # noqa: S101
     try:
         # One positional payload: executors of clusters take some keyword arguments for themselves.
-        batch.lent = line.options.executor.submit(_call_of(line), batch.items)
+        batch.lent = line.options.executor.submit(_call_of(line, batch), batch.items)
     except BaseException as error:  # noqa: BLE001 - a borrowed executor is the user's
         if line.is_exiting and isinstance(error, RuntimeError):
             run(line, batch)  # executors refuse at exit, but this thread still runs
@@ -76,15 +76,17 @@ def _lend(line: Line, batch: Batch) -> None:
         batch.lent.add_done_callback(done)
 
 
-def _call_of(line: Line, *, is_inline: bool = False) -> HandlerCall:
+def _call_of(line: Line, batch: Batch, *, is_inline: bool = False) -> HandlerCall:
     assert line.handler is not None  # noqa: S101 - no batch is cut without one
-    return HandlerCall(line.handler, line.options.around_batch, line.token, is_inline)
+    return HandlerCall(
+        line.handler, line.options.around_batch, line.token, line.uid, batch.number, batch.attempt, is_inline
+    )
 
 
 def run(line: Line, batch: Batch, *, is_inline: bool = False) -> None:
     """Call the handler on this thread, and settle the batch."""
     try:
-        returned = _call_of(line, is_inline=is_inline)(batch.items)
+        returned = _call_of(line, batch, is_inline=is_inline)(batch.items)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
         outcomes = fail_all(len(batch.entries), trim(error))
     else:

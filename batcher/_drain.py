@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from batcher import _reentry
 from batcher._clock import Bell, SystemClock, monotonic
+from batcher._drop import cancel_unsent, drop_unsent
 from batcher._flusher import stir
-from batcher._settle import cancel_unsent, drop_unsent
 from batcher._status import FlushReport, State, Tally
 from batcher.errors import ReentrantCallError
 
@@ -52,7 +52,7 @@ def close(line: Line, timeout: float | None, *, drain: bool) -> FlushReport:
     """Refuse new items, send or cancel what is there, and let the threads go."""
     _refuse_reentry(line, "close")
     deadline = None if timeout is None else line.clock.monotonic() + timeout
-    begin_close(line)
+    begin_close(line, deadline)
     snapshots = _seal(line)
     if not drain:
         cancel_unsent(line)
@@ -65,14 +65,22 @@ def close(line: Line, timeout: float | None, *, drain: bool) -> FlushReport:
     return _report(line, snapshots)
 
 
-def begin_close(line: Line) -> None:
-    """Refuse new items, those of waiting producers included."""
+def begin_close(line: Line, deadline: float | None) -> None:
+    """Refuse new items, those of waiting producers included; what waits for a retry is tried at once."""
     with line.lock:
         if line.state is State.OPEN:
             line.state = State.CLOSING
+        hurry_locked(line, deadline)
         line.refresh_gate_locked()
     for waiter in list(line.waiters):
         waiter.bell.ring()
+
+
+def hurry_locked(line: Line, deadline: float | None) -> None:
+    """Have what waits for a retry tried at once, and no retry waited for beyond `deadline`."""
+    line.queue.held.hurry()
+    if deadline is not None:
+        line.drain_by = deadline if line.drain_by is None else min(deadline, line.drain_by)
 
 
 def end_close(line: Line) -> None:

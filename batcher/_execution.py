@@ -31,20 +31,34 @@ class HandlerCall:
         handler: The user's bulk function.
         around_batch: A context manager factory entered around the call, or None.
         token: Whose call it is, so that the handler's own calls are recognised.
+        batcher: A name of the batcher that no other has, in any process.
+        number: The batch's, among those of its batcher.
+        attempt: 1 for the first call with these items.
         is_inline: Run in the caller's own context, as it does on the caller's own thread.
     """
 
     handler: Callable[[list[Any]], object]
     around_batch: Callable[[], AbstractContextManager[object]] | None
     token: Token
+    batcher: str = ""
+    number: int = 0
+    attempt: int = 1
     is_inline: bool = False
 
     def __call__(self, items: Sequence[Any]) -> object:
         """Call the handler with a list of its own, and return what it returns."""
         if self.is_inline:
-            return self._call(items)
+            reset = _current.set(self)
+            try:
+                return self._call(items)
+            finally:
+                _current.reset(reset)
         # A context of its own, and empty: nothing that one batch sets, and no caller's, reaches another.
-        return contextvars.Context().run(self._call, items)
+        return contextvars.Context().run(self._call_alone, items)
+
+    def _call_alone(self, items: Sequence[Any]) -> object:
+        _current.set(self)
+        return self._call(items)
 
     def _call(self, items: Sequence[Any]) -> object:
         here = _reentry.here
@@ -58,6 +72,37 @@ class HandlerCall:
             return None  # the context manager has swallowed the handler's error
         finally:
             here.running = before
+
+
+_current: contextvars.ContextVar[HandlerCall | None] = contextvars.ContextVar("batcher_current_call", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentBatch:
+    """What a handler may know of the batch that it was called with.
+
+    Attributes:
+        id: The same at each attempt with the same items, and no other batch's, in any process: a receiver
+            can tell by it that it has seen the batch before.
+        attempt: 1 for the first call with these items, 2 for the next.
+    """
+
+    id: str
+    attempt: int
+
+
+def current_batch() -> CurrentBatch | None:
+    """Return the batch that the calling handler has; None outside of a handler.
+
+    In threads that a handler starts itself there is none.
+    """
+    call = _current.get()
+    return None if call is None else CurrentBatch(batch_id(call.batcher, call.number), call.attempt)
+
+
+def batch_id(batcher: str, number: int) -> str:
+    """Return what a batch is known by outside."""
+    return f"{batcher}-{number}"
 
 
 def trim(error: BaseException) -> BaseException:

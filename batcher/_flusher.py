@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._dispatch import dispatch, outcomes_of, run
+from batcher._drop import drop_unsent
 from batcher._group import is_tracked
 from batcher._intake import CLOSED
 from batcher._line import NEVER, Line, Post, inline_mode
 from batcher._outcomes import fail_all
 from batcher._process import check_process
-from batcher._settle import drop_unsent, finish, give_up, tell_futures
+from batcher._settle import finish, give_up
 from batcher._status import State
+from batcher._tell import tell_futures
 from batcher.errors import BatcherClosedError
 
 if TYPE_CHECKING:
@@ -211,6 +213,9 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     plan.expired = line.expire_locked(now)
     if line.drop_at is not None:
         line.queue.seal()  # abandoned: all that is there leaves at once
+        if line.drain_by is None:
+            line.drain_by = line.drop_at
+            line.queue.held.hurry()
     line.queue.arrange(now)  # after all that changes the queue, so that what is offered is there
     for tally in line.queue.tallies:
         tally.ring_if_complete()  # if Ctrl-C kept the thread that ended its last item from doing so
@@ -237,19 +242,34 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> Batch | No
     is_paused = line.is_paused and line.state is State.OPEN
     # A full queue must move, whatever the delay says: producers may wait for it.
     is_full = not is_paused and (bool(line.waiters) or line.was_full or queue.count >= line.options.max_pending)
-    batch = None
-    while batch is None:
+    while True:
+        batch = queue.held.take(now, is_paused=is_paused)
+        if batch is not None and not batch.size:
+            queue.pass_over(batch, now)  # all its items have ended meanwhile
+            continue
+        if batch is not None:
+            line.counters.retried += batch.size
+            break
         group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced or is_full)
         if group is None:
             return None
         batch = queue.cut(group)
-    size = len(batch.items)
+        if batch is not None:
+            break
+    _begin_locked(line, batch, now)
+    return batch
+
+
+def _begin_locked(line: Line, batch: Batch, now: float) -> None:
+    """Count a batch as in a handler."""
     line.was_full = False
     batch.started = now
-    line.processing += size
+    if batch.attempt == 1:
+        batch.first_started = now
+    line.processing += batch.size
     line.running.add(batch)
     line.counters.batches += 1
-    line.counters.handed_over += size
+    line.counters.handed_over += batch.size
     # The wall clock as the user sees it: under freezegun the frozen time.
     line.last_batch_time = datetime.now(UTC)
     if line.options.handler_timeout is not None:
@@ -258,7 +278,6 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> Batch | No
         for entry in batch.entries:
             if is_tracked(entry):
                 entry._place = batch  # so that a passing deadline finds it
-    return batch
 
 
 def _is_inline(line: Line, batch: Batch) -> bool:
@@ -280,9 +299,8 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
         line.ring_at = NEVER if is_paused else 1  # the first one is to be timed
         if line.is_lingering:
             line.ring_at = queue.missing_to_full
-        due_at = queue.due_at(is_paused=is_paused)
-        if due_at is not None:
-            moments.append(due_at)
+        dues = (queue.due_at(is_paused=is_paused), queue.held.due_at(is_paused=is_paused))
+        moments += [due for due in dues if due is not None]
     if queue.count or line.running:
         post.held = line
         if line.drop_at is not None and queue.count:

@@ -9,15 +9,16 @@ plain assignments, between which Python looks for no signals.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from concurrent.futures._base import PENDING, RUNNING
-from itertools import islice, repeat, starmap
+from itertools import compress, islice, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from batcher._future import ItemFuture, is_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
     from concurrent.futures import Future
 
     from typing_extensions import TypeIs
@@ -60,14 +61,20 @@ class Batch:
     """Items on their way to one handler call."""
 
     __slots__ = (
+        "attempt",
         "deadline",
         "entries",
         "expired",
+        "first_started",
         "given_up",
         "group",
-        "id",
+        "is_held",
+        "is_part",
         "items",
+        "last_error",
         "lent",
+        "number",
+        "rest",
         "since",
         "started",
         "tally",
@@ -76,7 +83,7 @@ class Batch:
 
     def __init__(self, number: int, group: Group, tally: Tally, since: float) -> None:
         """Start an empty batch of `group`, whose oldest item came at `since`."""
-        self.id = number
+        self.number = number
         self.group = group
         self.tally = tally
         self.since = since
@@ -88,6 +95,12 @@ class Batch:
         self.given_up = False  # the call outlasted handler_timeout
         self.deadline: float | None = None
         self.lent: Future[object] | None = None  # of the executor that has it
+        self.attempt = 1
+        self.first_started = since  # of the first attempt
+        self.last_error: BaseException | None = None  # of the attempt before
+        self.is_part = False  # of a batch that was split
+        self.is_held = False  # it waits for its next handler call
+        self.rest: list[Batch] = []  # parts whose turn comes when this batch is done
 
     @property
     def size(self) -> int:
@@ -109,6 +122,25 @@ class Batch:
                 items.append(entry)
             claimed.append(entry)
         return husks
+
+    def successor(self, number: int, positions: Sequence[int]) -> Batch:
+        """Return a new batch of the items at `positions`: this one's handler call may still have the old one."""
+        other = Batch(number, self.group, self.tally, self.since)
+        other.entries = [self.entries[position] for position in positions]
+        other.items = [self.items[position] for position in positions]
+        other.first_started = self.first_started
+        other.attempt = self.attempt + 1
+        for entry in other.entries:
+            if is_tracked(entry) and entry._place is self:  # where its own deadline finds it
+                entry._place = other
+        return other
+
+    def keep_live(self) -> None:
+        """Let go of items that ended while the batch waited for its next handler call, and weigh the rest."""
+        live = [not is_tracked(entry) or entry._state is RUNNING for entry in self.entries]
+        self.items = list(compress(self.items, live))
+        self.entries = list(compress(self.entries, live))
+        self.weight = math.fsum(entry._weight for entry in self.entries if is_tracked(entry))
 
 
 class Group:

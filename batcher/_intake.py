@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._clock import Bell
+from batcher._drop import drop_unsent, settle_dropped
 from batcher._group import is_tracked
 from batcher._line import NEVER, Line, Waiter, inline_mode
-from batcher._settle import drop_unsent, settle_dropped
 from batcher._status import State
 from batcher.errors import BatcherClosedError, BatcherError, ItemDroppedError, QueueFullError
 
@@ -153,7 +153,7 @@ class Intake:
         if options.max_pending_weight is None:
             return fitting
         queue.collect()  # what a nested call brought has its weight counted then
-        weight = queue.weight
+        weight = queue.heft
         for offset in range(fitting):
             weight += _weight(entries[position + offset])
             if weight > options.max_pending_weight and (offset or queue.count):  # an empty queue has room for one
@@ -204,9 +204,7 @@ class Intake:
 
     def _full(self, count: int) -> str:
         options, queue = self._line.options, self._line.queue
-        weight = (
-            "" if options.max_pending_weight is None else f", weight {queue.weight} of {options.max_pending_weight}"
-        )
+        weight = "" if options.max_pending_weight is None else f", weight {queue.heft} of {options.max_pending_weight}"
         return f"no room for {count} more: {queue.count} of {options.max_pending} items wait{weight}"
 
     def attend(self) -> None:

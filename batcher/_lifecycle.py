@@ -20,7 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from batcher._clock import monotonic
-from batcher._drain import begin_close, end_close, request_flush, wait_until
+from batcher._drain import begin_close, end_close, hurry_locked, request_flush, wait_until
 from batcher._process import on_fork
 from batcher._status import State
 from batcher.errors import BatcherClosedError
@@ -111,6 +111,8 @@ def flush_at_exit() -> None:
     waits = []
     for line in _unfinished():
         line.is_exiting = True
+        with line.lock:
+            hurry_locked(line, line.clock.monotonic() + line.options.exit_timeout)
         if line.handler is not None:
             waits.append((line, request_flush(line)))
     for line, tallies in waits:
@@ -125,7 +127,7 @@ def close_at_exit() -> None:
     waits = []
     for line in _unfinished():
         line.is_exiting = True
-        begin_close(line)
+        begin_close(line, line.clock.monotonic() + line.options.exit_timeout - line.exit_spent)
         waits.append((line, request_flush(line) if line.handler is not None else []))
     for line, tallies in waits:
         wait_until(tallies, began + line.options.exit_timeout - line.exit_spent)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 import sys
 import threading
 import weakref
@@ -114,6 +115,7 @@ class Line:
         self.options = options
         self.clock = current_clock()
         self.token = _reentry.new_token()
+        self.uid = os.urandom(8).hex()  # not `random`, which forks without hooks would repeat
         self.reporter = Reporter(options.name, self.clock)
         self.is_forked = False
         # Guards: everything below, as the module says. Re-entrant for signal handlers and destructors.
@@ -124,6 +126,7 @@ class Line:
             max_batch_weight=options.max_batch_weight,
             is_tracked=options.is_tracked,
             keeps_order=options.overflow == "drop_oldest",
+            is_in_order=options.max_concurrent == 1,
         )
         self.inbox = self.queue.inbox
         self.gate = 0
@@ -147,6 +150,7 @@ class Line:
         self.was_started: list[bool] = []  # empty until the first item; outlives the line, see `_lifecycle`
         self.is_exiting = False  # the interpreter is: executors refuse
         self.exit_spent = 0.0  # seconds of `exit_timeout`
+        self.drain_by: float | None = None  # when a close that has begun stops to wait
         self.drop_at: float | None = None  # when the flusher itself drops what an abandoned batcher left
         self.last_batch_time: datetime | None = None
         self.last_batch_seconds: float | None = None
@@ -268,7 +272,7 @@ class Line:
         while self.waiters and self.state is State.OPEN and queue.count < self.options.max_pending:
             waiter = self.waiters[0]
             queue.collect()  # what is in the inbox has its weight counted then
-            if limit is not None and queue.count and queue.weight + waiter.weight > limit:
+            if limit is not None and queue.count and queue.heft + waiter.weight > limit:
                 break
             try:
                 self.enter_locked(waiter.entry or ())
@@ -334,24 +338,29 @@ class Line:
             batch = self._batch_with_locked(future)
             if batch is None:
                 return False
-            batch.expired += 1
+            if batch.is_held:
+                self.queue.held.count_out(future._weight)
+            else:
+                batch.expired += 1
+                self.processing -= 1
             batch.tally.processing -= 1
             batch.tally.ended["expired"] += 1
             batch.tally.ring_if_complete()
-            self.processing -= 1
         settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
         self.counters.expired += 1
         return True
 
     def _batch_with_locked(self, future: ItemFuture[Any]) -> Batch | None:
-        """Return the batch that `future`'s item is in a handler with, if it is."""
+        """Return the batch that has `future`'s item, in a handler or held; None if it is just being settled."""
         if not is_running(future):
             return None
         place = future._place
         if isinstance(place, Batch):
-            return place if place in self.running else None
+            return place if place.is_held or place in self.running else None
         # Its batch was cut before its deadline was set: the very first one with a deadline, perhaps.
-        return next((batch for batch in self.running if any(entry is future for entry in batch.entries)), None)
+        tops = (*self.running, *self.queue.held.batches())
+        batches = (batch for top in tops for batch in (top, *top.rest))
+        return next((batch for batch in batches if any(entry is future for entry in batch.entries)), None)
 
     def status(self) -> BatcherStatus:
         """Return a snapshot."""
@@ -381,6 +390,8 @@ class Line:
                 expired=counters.expired,
                 dropped=counters.dropped,
                 refused=counters.refused,
+                retried=counters.retried,
+                split=counters.split,
                 oldest_pending_age=None if since is None else max(now - since, 0.0),
                 stuck_handlers=self.stuck,
             )

@@ -26,11 +26,12 @@ from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from batcher._group import Batch, Group, is_live, is_tracked
+from batcher._held import HeldBatches
 from batcher._offers import Offers
 from batcher._status import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from batcher._future import ItemFuture
     from batcher._group import Ticket
@@ -51,6 +52,7 @@ class PendingQueue:
         max_batch_weight: float | None = None,
         is_tracked: bool = False,
         keeps_order: bool = False,
+        is_in_order: bool = True,
     ) -> None:
         """Make an empty queue.
 
@@ -60,6 +62,7 @@ class PendingQueue:
             max_batch_weight: See there.
             is_tracked: Every entry is a future or a ticket whose `_place` is its group.
             keeps_order: Remember the order of arrival across the groups, for `drop_oldest`.
+            is_in_order: What has no key leaves in order, too: nothing of it while a batch of it is held.
         """
         self._max_batch_size = max_batch_size
         self._max_delay = max_delay
@@ -68,7 +71,7 @@ class PendingQueue:
         self.inbox: deque[Any] = deque()
         self.ended: deque[tuple[ItemFuture[Any] | Ticket, str]] = deque()  # see `account_for_ended`
         self.tallies = [Tally()]  # of flushes that aren't complete, and the open one at last
-        self.weight = 0.0  # of all that was collected and waits
+        self.weight = 0.0  # of all that waits in groups
         self._left = 0  # entries that ever left a group
         self._held = 0  # entries in groups, of a tracked queue
         self._husks = 0  # of those: ended, and not yet swept out
@@ -80,7 +83,9 @@ class PendingQueue:
         self._order: deque[Any] | None = deque() if is_tracked and keeps_order else None
         self._touched: dict[int, Group] = {}  # groups that may have to change their offer
         self._offers = Offers()
-        self._last_batch = 0
+        self._is_in_order = is_in_order
+        self.held = HeldBatches()
+        self._last_number = 0
 
     @property
     def accepted(self) -> int:
@@ -90,7 +95,12 @@ class PendingQueue:
     @property
     def count(self) -> int:
         """Entries that wait."""
-        return self._in_groups + len(self.inbox) - self._husks
+        return self._in_groups + len(self.inbox) - self._husks + self.held.size
+
+    @property
+    def heft(self) -> float:
+        """What the entries that wait weigh together, as far as they were collected."""
+        return self.weight + self.held.weight
 
     @property
     def _in_groups(self) -> int:
@@ -307,8 +317,31 @@ class PendingQueue:
         if tally is not None:
             tally.ring_if_complete()
 
+    def drop_held(self, after: float, running: Iterable[Batch], counters: Counters, dropped: list[Batch]) -> None:
+        """End the batches that are held for a time beyond `after`, and what is to follow `running` ones."""
+        held = self.held
+        for batch in running:
+            held.adopt_rest(batch)
+        held.heap.sort()  # a sorted list is a heap
+        while held.heap and held.heap[-1][0] > after:
+            batch = held.heap[-1][2]
+            parts = (batch, *batch.rest)
+            size, weight = held.recount(parts)
+            tally, group = batch.tally, batch.group
+            self._touched[id(group)] = group
+            # One straight line.
+            del held.heap[-1]
+            held.size -= size
+            held.weight -= weight
+            tally.processing -= size
+            tally.ended["dropped"] += size
+            counters.dropped += size
+            group.is_busy = False
+            dropped[:0] = (batch,)
+            tally.ring_if_complete()
+
     def waiting(self) -> list[Any]:
-        """Return the entries that wait."""
+        """Return the entries that wait in groups."""
         self.account_for_ended()
         self.collect()
         return [entry for group in self._groups.values() for entry in group.entries if is_live(entry)]
@@ -402,8 +435,7 @@ class PendingQueue:
         """Take the next batch of `group`; None if there were only husks up to the next seal."""
         tally = group.seals[0][1] if group.seals else self.open_tally
         most = group.seals[0][0] - group.head if group.seals else len(group.entries)
-        self._last_batch += 1
-        batch = Batch(self._last_batch, group, tally, group.since)
+        batch = Batch(self.next_number(), group, tally, group.since)
         if self._is_tracked:
             self._take_weighed(batch, most)
         else:
@@ -447,6 +479,27 @@ class PendingQueue:
         self._held -= count
         self._husks -= husks
         group.husks -= husks
+
+    def next_number(self) -> int:
+        """Return a number that no batch has yet."""
+        self._last_number += 1
+        return self._last_number
+
+    def hold(self, batches: list[Batch], due: float) -> None:
+        """Have batches leave again, one after another, from `due` on; they are counted as held already."""
+        first, *first.rest = batches
+        if first.group is not self.only or self._is_in_order:
+            first.group.is_busy = True  # what came later must not overtake
+            self._touched[id(first.group)] = first.group
+        self.held.put(first, due)
+
+    def pass_over(self, batch: Batch, now: float) -> None:
+        """Go on after a held batch of which nothing is left."""
+        if batch.rest:
+            self.hold(batch.rest, now)
+        else:
+            self.release(batch.group)
+            self.arrange(now)
 
     def release(self, group: Group) -> None:
         """Let the next batch of the group's key leave: the one before is done."""

@@ -9,10 +9,12 @@ from batcher._options import (
     check_callable,
     check_choice,
     check_count,
+    check_flag,
     check_seconds,
     check_weight_limit,
     require_seconds,
 )
+from batcher._retry import as_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -43,6 +45,8 @@ class Settings:
     max_concurrent: int
     executor: Executor | None
     handler_timeout: float | None
+    retry: Any  # given as for `Batcher`; then a RetryPolicy or None
+    split_failed: bool
     around_batch: Callable[[], AbstractContextManager[object]] | None
     on_error: Callable[[BaseException, list[Any]], object] | None
     on_batch: Callable[[BatchRecord], object] | None
@@ -69,6 +73,8 @@ class Settings:
             )
         for name in _CALLABLES:
             check_callable(name, getattr(self, name))
+        self._set("retry", as_retry("retry", self.retry))
+        check_flag("split_failed", self.split_failed)
         check_choice("overflow", self.overflow, _OVERFLOWS)
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {self.executor!r}")

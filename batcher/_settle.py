@@ -1,4 +1,4 @@
-"""Settle a batch: count, end the futures, then tell everybody.
+"""Settle a batch: count, end the futures, hold what is tried again, then tell everybody.
 
 Two steps. Under the lock the counters change and every future of the batch gets its final state, in one
 go. After it, blocked callers are woken, callbacks and hooks run, and what nobody would hear is logged.
@@ -7,50 +7,154 @@ So whoever sees a result also sees the counters that include it, and no user cod
 
 from __future__ import annotations
 
-from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from concurrent.futures._base import FINISHED, RUNNING
 from typing import TYPE_CHECKING, Any
 
-from batcher import _reentry
-from batcher._execution import free_frames
+from batcher._again import try_again
+from batcher._drop import drop_late
+from batcher._execution import batch_id, free_frames
 from batcher._failure import Failure
-from batcher._future import (
-    ItemFuture,
-    announce,
-    cancelled_state,
-    is_ctrl_c,
-    is_watched,
-    settle_locked,
-)
-from batcher._group import Ticket, is_tracked
+from batcher._future import ItemFuture, is_watched, settle_locked
 from batcher._outcomes import fail_all
 from batcher._status import BatchRecord
-from batcher.errors import BatcherClosedError, HandlerTimeoutError
+from batcher._tell import call_hook, tell_futures
+from batcher.errors import HandlerTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from batcher._again import Again
     from batcher._group import Batch
     from batcher._line import Line
-    from batcher.errors import BatcherError
 
 
-class Settlement:
-    """What one settled batch leaves to be told."""
+class _Story:
+    """What one handler call leaves to be told."""
 
-    __slots__ = ("failed_items", "failures", "is_heard", "succeeded", "watched")
+    __slots__ = (
+        "failed_items",
+        "failures",
+        "is_heard",
+        "is_late",
+        "retried",
+        "seconds",
+        "size",
+        "succeeded",
+        "watched",
+    )
 
-    def __init__(self) -> None:
-        """Start with nothing to tell."""
+    def __init__(self, size: int, seconds: float) -> None:
+        """Start with nothing to tell of a call with `size` items that took `seconds`."""
+        self.size = size
+        self.seconds = seconds
         self.watched: list[ItemFuture[Any]] = []
         self.failures: list[Failure] = []
         self.failed_items: list[Any] = []
         self.succeeded = 0
+        self.retried = 0
         self.is_heard = False
+        self.is_late = False  # the next attempt would come after the batcher has closed
 
 
-def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any]) -> Settlement:
+def finish(line: Line, batch: Batch, outcomes: list[Any]) -> None:
+    """Settle a batch whose handler call is over, but for what is tried again."""
+    now = line.clock.monotonic()
+    again = _try_again(line, batch, outcomes, now)
+    story = None
+    with line.lock:
+        if batch.given_up:
+            line.stuck -= 1  # its futures were failed long ago; what came now is thrown away
+        else:
+            story = _conclude_locked(line, batch, outcomes, again, now)
+    if story is not None:
+        _tell(line, batch, story, again)
+    # In place: the frames that called the handler have these lists, and an error's traceback has the frames.
+    batch.items.clear()
+    batch.entries.clear()
+
+
+def give_up(line: Line, batch: Batch) -> None:
+    """End a handler call that has outlasted `handler_timeout`, and free its place."""
+    now = line.clock.monotonic()
+    error = HandlerTimeoutError(f"the handler took longer than {line.options.handler_timeout} seconds")
+    outcomes = fail_all(batch.size, error)
+    again = _try_again(line, batch, outcomes, now)
+    with line.lock:
+        if batch not in line.running:
+            return  # it has come to its end meanwhile
+        batch.given_up = True
+        line.stuck += 1
+        story = _conclude_locked(line, batch, outcomes, again, now)
+    if batch.lent is not None:
+        batch.lent.cancel()  # where it hasn't begun, it needn't
+    _tell(line, batch, story, again)
+
+
+def _try_again(line: Line, batch: Batch, outcomes: list[Any], now: float) -> Again | None:
+    """Ask what of the batch is tried again."""
+    options = line.options
+    if (options.retry is None and not options.split_failed) or batch.given_up:
+        return None
+    return try_again(
+        batch,
+        outcomes,
+        now - batch.first_started,
+        policy=options.retry,
+        splits=options.split_failed,
+        report=line.reporter.report,
+    )
+
+
+def _conclude_locked(line: Line, batch: Batch, outcomes: list[Any], again: Again | None, now: float) -> _Story:
+    """Free the batch's place, end its futures, and hold what is tried again."""
+    story = _Story(batch.size, now - batch.started)
+    line.running.discard(batch)
+    line.last_batch_seconds = story.seconds
+    following, due = batch.rest, now
+    if again is not None:
+        parts = _parts_locked(line, batch, again)
+        following = [*parts, *following]
+        due += again.wait
+        story.retried = sum(part.size for part in parts)
+        story.is_late = line.drain_by is not None and due > line.drain_by
+        line.processing -= story.retried
+        line.counters.split += again.is_split
+        outcomes = _keep_only_ended(batch, outcomes, again)
+    if following:
+        line.queue.hold(following, due)
+    else:
+        line.queue.release(batch.group)
+    _settle_locked(line, batch, outcomes, story)
+    return story
+
+
+def _parts_locked(line: Line, batch: Batch, again: Again) -> list[Batch]:
+    """Return the batches of the next attempt, without the items that have ended; at least one."""
+    parts = []
+    for positions in again.parts:
+        # What a receiver has seen before comes under the same number; other contents are another batch.
+        is_same = len(positions) == batch.size
+        part = batch.successor(batch.number if is_same else line.queue.next_number(), positions)
+        part.is_part = again.is_split
+        part.last_error = again.error
+        parts.append(part)
+        line.queue.held.count_in(part)
+    return parts
+
+
+def _keep_only_ended(batch: Batch, outcomes: list[Any], again: Again) -> list[Any]:
+    """Leave in the batch what isn't tried again, and return the outcomes of that."""
+    retried = {position for positions in again.parts for position in positions}
+    ended = [position for position in range(batch.size) if position not in retried]
+    entries, items = batch.entries, batch.items
+    entries[:] = [entries[position] for position in ended]
+    items[:] = [items[position] for position in ended]
+    return [outcomes[position] for position in ended]
+
+
+def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any], story: _Story) -> None:
     """Count the batch's outcomes and end its futures; the caller holds the lock."""
-    settlement, skipped = Settlement(), 0
+    skipped = 0
     for entry, item, outcome in zip(batch.entries, batch.items, outcomes, strict=True):
         is_failure = type(outcome) is Failure
         if type(entry) is ItemFuture:
@@ -62,175 +166,56 @@ def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any]) -> Settlem
                 skipped += 1  # its own deadline passed in the handler
                 continue
             if entry._watch is not None:
-                settlement.watched.append(entry)
+                story.watched.append(entry)
         if is_failure:
-            settlement.failures.append(outcome)
-            settlement.failed_items.append(item)
-    failed, counters, tally = len(settlement.failures), line.counters, batch.tally
-    settlement.succeeded = len(batch.entries) - failed - skipped
-    settlement.is_heard = any(is_watched(future) for future in settlement.watched)
-    tally.processing -= settlement.succeeded + failed
-    counters.succeeded += settlement.succeeded
+            story.failures.append(outcome)
+            story.failed_items.append(item)
+    failed, counters, tally = len(story.failures), line.counters, batch.tally
+    succeeded = story.succeeded = len(batch.entries) - failed - skipped
+    story.is_heard = any(is_watched(future) for future in story.watched)
+    tally.processing -= succeeded + failed
+    counters.succeeded += succeeded
     counters.failed += failed
-    line.processing -= settlement.succeeded + failed
-    tally.ended["succeeded"] += settlement.succeeded
+    line.processing -= succeeded + failed
+    tally.ended["succeeded"] += succeeded
     tally.ended["failed"] += failed
     tally.ring_if_complete()
-    return settlement
 
 
-def finish(line: Line, batch: Batch, outcomes: list[Any]) -> None:
-    """Settle a batch whose handler call is over."""
-    now = line.clock.monotonic()
-    settlement = None
-    with line.lock:
-        if batch.given_up:
-            line.stuck -= 1  # its futures were failed long ago; what came now is thrown away
-        else:
-            line.running.discard(batch)
-            line.last_batch_seconds = now - batch.started
-            settlement = _settle_locked(line, batch, outcomes)
-            line.queue.release(batch.group)
-    if settlement is not None:
-        _tell(line, batch, settlement, now - batch.started)
-    # In place: the frames that called the handler have these lists, and an error's traceback has the frames.
-    batch.items.clear()
-    batch.entries.clear()
-
-
-def give_up(line: Line, batch: Batch) -> None:
-    """Fail a batch whose handler call has outlasted `handler_timeout`, and free its place."""
-    with line.lock:
-        if batch not in line.running:
-            return  # it has come to its end meanwhile
-        batch.given_up = True
-        line.stuck += 1
-        line.running.discard(batch)
-        seconds = line.clock.monotonic() - batch.started
-        line.last_batch_seconds = seconds
-        error = HandlerTimeoutError(f"the handler took longer than {line.options.handler_timeout} seconds")
-        settlement = _settle_locked(line, batch, fail_all(len(batch.entries), error))
-        line.queue.release(batch.group)
-    if batch.lent is not None:
-        batch.lent.cancel()  # where it hasn't begun, it needn't
-    _tell(line, batch, settlement, seconds)
-
-
-def drop_unsent(line: Line, reason: str) -> None:
-    """Fail all that is pending with BatcherClosedError: nothing will send it any more."""
-    dropped: list[Any] = []
-    try:
-        with line.lock:
-            line.queue.drop_all(line.counters, dropped)
-        settle_dropped(line, dropped, BatcherClosedError, reason)
-    except BaseException:  # Ctrl-C; what was told already isn't told again
-        settle_dropped(line, dropped, BatcherClosedError, reason)
-        raise
-
-
-def cancel_unsent(line: Line) -> None:
-    """Cancel the futures of all that is pending; what has no future is dropped, and `on_drop` hears of it."""
-    cancelled: list[ItemFuture[Any]] = []
-    try:
-        with line.lock:
-            waiting = line.queue.waiting()
-            items = [entry._result for entry in waiting if type(entry) is ItemFuture]  # until the lock is released
-            for future in waiting:
-                if type(future) is ItemFuture:
-                    cancelled.append(future)
-                    state = cancelled_state(future)
-                    if future._state is PENDING:  # and one straight line from here
-                        future._state = state
-                        line.counters.cancelled += 1
-                        line.queue.ended.append((future, "cancelled"))
-                        future._result = None
-            line.queue.account_for_ended()
-        del items
-        tell_futures(line, cancelled)
-    except BaseException:
-        for future in cancelled:
-            line.tell_later(future)  # Ctrl-C, perhaps before those who wait were woken
-        raise
-    drop_unsent(line, "the batcher was closed without draining")
-
-
-def settle_dropped(line: Line, dropped: list[Any], kind: type[BatcherError], reason: str) -> None:
-    """Settle the futures of dropped entries, which the queue has let go of, and call `on_drop` for each.
-
-    May be repeated with the same list: it is emptied as the hook is called.
-    """
-    if not dropped:
-        return
-    error = kind(reason)
-    failure = Failure(error, shared=len(dropped) > 1)
-    # Others were husks when their turn came, or Ctrl-C kept them from being dropped after all.
-    gone = [entry for entry in dropped if not is_tracked(entry) or entry._state in (RUNNING, FINISHED)]
-    items = [entry._result if is_tracked(entry) else entry for entry in gone]
-    futures = [entry for entry in gone if type(entry) is ItemFuture]
-    with line.lock:
-        for future in futures:
-            settle_locked(future, failure)
-    tell_futures(line, futures)
-    dropped[:] = gone
-    told = 0
-    try:
-        for entry, item in zip(gone, items, strict=True):
-            told += 1
-            if type(entry) is Ticket:
-                entry._result = None  # the queue may keep the husk for a while
-            tell_dropped(line, entry, item, error)
-    finally:
-        del dropped[:told]
-
-
-def tell_futures(line: Line, futures: list[ItemFuture[Any]]) -> None:
-    """Wake those who wait for settled futures, and run their callbacks."""
-    before = _reentry.here.running
-    _reentry.here.running = (*before, line.token)
-    try:
-        announce(futures)
-    except BaseException:
-        # Ctrl-C on a user's thread that settles, in an add that drops or a close: the flusher goes on.
-        line.untold.extend(futures)
-        line.wake()
-        raise
-    finally:
-        _reentry.here.running = before
-
-
-def tell_dropped(line: Line, entry: object, item: object, error: BaseException) -> None:
-    """Call `on_drop`; without one, and without a future that would tell, the log has to do."""
-    if line.options.on_drop is not None:
-        _call_hook(line, "on_drop", line.options.on_drop, item, error)
-    elif type(entry) is not ItemFuture:
-        line.reporter.report("an item was dropped and nobody listens", error)
-
-
-def _tell(line: Line, batch: Batch, settlement: Settlement, seconds: float) -> None:
+def _tell(line: Line, batch: Batch, story: _Story, again: Again | None) -> None:
     """Tell everybody what became of a handler call's batch."""
-    tell_futures(line, settlement.watched)
-    options, failures = line.options, settlement.failures
+    tell_futures(line, story.watched)
+    options, failures = line.options, story.failures
     if failures:
-        error = _summary(failures, batch.size)
+        error = _summary(failures, story.size)
         if options.on_error is not None:
-            _call_hook(line, "on_error", options.on_error, error, settlement.failed_items)
-        elif not settlement.is_heard:
-            line.reporter.report("a batch failed and nobody listens", failures[0].error, batch.size)
+            call_hook(line, "on_error", options.on_error, error, story.failed_items)
+        elif not story.is_heard:
+            line.reporter.report("a batch failed and nobody listens", failures[0].error, story.size)
     if options.on_batch is not None:
-        record = BatchRecord(
-            id=batch.id,
-            size=batch.size,
-            weight=batch.size if options.weigh is None else batch.weight,
-            key=batch.group.key,
-            waited=max(batch.started - batch.since, 0.0),
-            seconds=seconds,
-            succeeded=settlement.succeeded,
-            failed=len(failures),
-            expired=batch.expired,
-        )
-        _call_hook(line, "on_batch", options.on_batch, record)
+        call_hook(line, "on_batch", options.on_batch, _record(line, batch, story))
     for failure in {id(failure): failure for failure in failures}.values():
         free_frames(failure.error)
+    if again is not None:
+        free_frames(again.error)
+    if story.is_late and line.drain_by is not None:
+        drop_late(line, line.drain_by)
+
+
+def _record(line: Line, batch: Batch, story: _Story) -> BatchRecord:
+    return BatchRecord(
+        id=batch_id(line.uid, batch.number),
+        attempt=batch.attempt,
+        size=story.size,
+        weight=story.size if line.options.weigh is None else batch.weight,
+        key=batch.group.key,
+        waited=max(batch.started - batch.since, 0.0),
+        seconds=story.seconds,
+        succeeded=story.succeeded,
+        failed=len(story.failures),
+        expired=batch.expired,
+        retried=story.retried,
+    )
 
 
 def _summary(failures: list[Failure], size: int) -> BaseException:
@@ -239,17 +224,3 @@ def _summary(failures: list[Failure], size: int) -> BaseException:
     if len(errors) == 1:
         return errors[0]
     return BaseExceptionGroup(f"{len(failures)} of {size} items failed", errors)
-
-
-def _call_hook(line: Line, name: str, hook: Callable[..., object], *args: object) -> None:
-    """Call a user's hook; what it raises is logged and disturbs nobody."""
-    before = _reentry.here.running
-    _reentry.here.running = (*before, line.token)
-    try:
-        hook(*args)
-    except BaseException as error:  # SystemExit in a hook must not end the flusher
-        line.reporter.report(f"{name} raised", error)
-        if is_ctrl_c(error):
-            raise
-    finally:
-        _reentry.here.running = before

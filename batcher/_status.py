@@ -34,7 +34,7 @@ class BatcherStatus:
 
     Attributes:
         state: "open", "closing" or "closed"; "paused" while open and paused.
-        pending: Items accepted and not in a handler.
+        pending: Items accepted and not in a handler; those that wait for their next attempt included.
         processing: Items in a handler.
         processed: `succeeded + failed`.
         batches: Handler calls.
@@ -48,6 +48,8 @@ class BatcherStatus:
         expired: Items that ended by their own deadline.
         dropped: Items that entered and were dropped: by the overflow policy, or unsent when close ended.
         refused: Items that never entered: the queue was full, or the batcher closed.
+        retried: Items handed to the handler again after a failure, each time counted.
+        split: Batches that failed as a whole and were halved.
         oldest_pending_age: Seconds since the oldest pending item entered, or None.
         stuck_handlers: Handler calls that timed out and still run.
     """
@@ -67,6 +69,8 @@ class BatcherStatus:
     expired: int
     dropped: int
     refused: int
+    retried: int
+    split: int
     oldest_pending_age: float | None
     stuck_handlers: int
 
@@ -102,7 +106,8 @@ class BatchRecord:
     """One handler call, as `on_batch` gets it.
 
     Attributes:
-        id: A number that no other batch of this batcher has.
+        id: What `current_batch().id` was in the handler.
+        attempt: 1 for the first call with these items, 2 for the next.
         size: Items handed over.
         weight: The sum of their weights; their number where nothing weighs them.
         key: Their batch key, None without `batch_key`.
@@ -111,9 +116,11 @@ class BatchRecord:
         succeeded: Items that ended with a result.
         failed: Items that ended with an error.
         expired: Items whose own deadline passed while they were in the handler.
+        retried: Items that failed and are tried again.
     """
 
-    id: int
+    id: str
+    attempt: int
     size: int
     weight: float
     key: Hashable
@@ -122,6 +129,7 @@ class BatchRecord:
     succeeded: int
     failed: int
     expired: int
+    retried: int
 
 
 class Counters:
@@ -140,13 +148,15 @@ class Counters:
         "handed_over",
         "passed",
         "refused",
+        "retried",
+        "split",
         "succeeded",
     )
 
     def __init__(self) -> None:
         """Start at zero."""
         self.succeeded = self.failed = self.cancelled = self.expired = self.dropped = self.refused = 0
-        self.batches = self.handed_over = 0
+        self.batches = self.handed_over = self.retried = self.split = 0
         self.passed = 0  # items that entered and never were in the queue: dropped on arrival
 
 

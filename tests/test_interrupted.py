@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batcher import Batcher, BatcherClosedError, _future, _lifecycle, _settle, drain_on_sigterm
+from batcher import Batcher, BatcherClosedError, _drop, _future, _lifecycle, _tell, drain_on_sigterm
 from batcher._line import Post
 from batcher.testing import RecordingHandler
 from tests.stage import elsewhere
@@ -52,7 +52,7 @@ def test_drop_that_is_interrupted_is_finished(monkeypatch: pytest.MonkeyPatch) -
     """What a close drops ends although the close is interrupted there."""
     batcher: Batcher[str, Any] = Batcher()
     future = batcher.add("item")
-    monkeypatch.setattr(_settle, "settle_dropped", interrupted_once(_settle.settle_dropped))
+    monkeypatch.setattr(_drop, "settle_dropped", interrupted_once(_drop.settle_dropped))
     with pytest.raises(KeyboardInterrupt):
         batcher.close()
 
@@ -66,7 +66,7 @@ def test_close_without_draining_that_is_interrupted_is_told(monkeypatch: pytest.
     future = batcher.add("item")
     called = threading.Event()
     future.add_done_callback(lambda _: called.set())
-    monkeypatch.setattr(_settle, "tell_futures", interrupted_once(_settle.tell_futures))
+    monkeypatch.setattr(_drop, "tell_futures", interrupted_once(_tell.tell_futures))
     with pytest.raises(KeyboardInterrupt):
         batcher.close(drain=False)
 
@@ -85,7 +85,7 @@ def test_item_cancelled_on_top_of_a_close_counts_once(monkeypatch: pytest.Monkey
 
     batcher: Batcher[str, Any] = Batcher(RecordingHandler(), max_delay=60.0)
     future = batcher.add("item")
-    monkeypatch.setattr(_settle, "cancelled_state", cancel_first)
+    monkeypatch.setattr(_drop, "cancelled_state", cancel_first)
     report = batcher.close(drain=False)
 
     assert (future.cancelled(), report.cancelled, batcher.status().cancelled) == (True, 1, 1)

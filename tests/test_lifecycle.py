@@ -199,7 +199,7 @@ def test_row_31_dropped_while_closing_is_left_to_the_close() -> None:
     batcher = Batcher(handler, max_delay=0.0, max_batch_size=1, exit_timeout=0.0)
     futures = batcher.add_many(range(2))
     handler.wait_for_batches(1)
-    begin_close(batcher._line)
+    begin_close(batcher._line, None)
     with resource_warnings():
         batcher._finalizer()
     handler.let_go()

@@ -111,7 +111,7 @@ def test_batch_knows_its_number_and_age() -> None:
 
     assert first is not None
     assert second is not None
-    assert second.id > first.id
+    assert second.number > first.number
     assert (first.since, first.size) == (1.0, 2)
     assert second.since == 2.0
     assert first.group is second.group

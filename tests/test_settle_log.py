@@ -122,7 +122,7 @@ def test_interrupted_settler_leaves_the_rest_to_the_flusher(make: Maker, monkeyp
         real(futures)
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher._settle.announce", interrupted)
+        patch.setattr("batcher._tell.announce", interrupted)
         with pytest.raises(KeyboardInterrupt):
             batcher.add(2)
         assert told.wait(PATIENCE)
