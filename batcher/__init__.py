@@ -1,6 +1,8 @@
 """Turn many single calls into few bulk calls, for Python code that has threads and no event loop."""
 
 from batcher._batcher import Batcher
+from batcher._breaker import CircuitBreaker
+from batcher._circuit import CircuitBreakerStatus
 from batcher._decorators import Batched, BatchedMethod, batched
 from batcher._execution import CurrentBatch, current_batch
 from batcher._retry import Retry, RetryPolicy
@@ -10,6 +12,7 @@ from batcher.errors import (
     BatcherClosedError,
     BatcherError,
     BatchError,
+    CircuitOpenError,
     ForkedError,
     HandlerTimeoutError,
     ItemDroppedError,
@@ -30,6 +33,9 @@ __all__ = [
     "BatcherClosedError",
     "BatcherError",
     "BatcherStatus",
+    "CircuitBreaker",
+    "CircuitBreakerStatus",
+    "CircuitOpenError",
     "CurrentBatch",
     "FlushReport",
     "ForkedError",

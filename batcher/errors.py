@@ -8,6 +8,7 @@ __all__ = [
     "BatchError",
     "BatcherClosedError",
     "BatcherError",
+    "CircuitOpenError",
     "ForkedError",
     "HandlerTimeoutError",
     "ItemDroppedError",
@@ -66,3 +67,21 @@ class ReentrantCallError(BatcherError, RuntimeError):
 
 class ForkedError(BatcherError):
     """The future was made before a fork; its item belongs to the parent process."""
+
+
+class CircuitOpenError(BatcherError):
+    """A circuit breaker refused the call.
+
+    Attributes:
+        retry_after: Seconds after which it makes sense to ask again: until the next probe may pass, or, if one
+            is on its way, until its result is known at the latest.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        """Say when to ask again."""
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"the circuit is open: try again in {self.retry_after:.3g} seconds"

@@ -9,10 +9,10 @@ PACKAGE = "batcher"
 
 # A room may import rooms of lower rank, and neighbours of its own rank as long as no circle comes of it.
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
-    ("errors", "_clock", "_options", "_process", "_reentry"),
+    ("errors", "_clock", "_options", "_process", "_reentry", "_circuit", "_heirs"),
     ("_failure", "_status", "_report", "_retry"),
     ("_future", "_settings"),
-    ("_group",),
+    ("_group", "_breaker"),
     ("_offers", "_held"),
     ("_pending", "_outcomes", "_workers"),
     ("_line", "_execution", "_again"),
