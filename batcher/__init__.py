@@ -8,6 +8,8 @@ from batcher._execution import CurrentBatch, current_batch
 from batcher._retry import Retry, RetryPolicy
 from batcher._sigterm import drain_on_sigterm
 from batcher._status import BatcherStatus, BatchRecord, FlushReport
+from batcher._throttle import Throttle, ThrottleStatus
+from batcher._throttled import Throttled, throttled
 from batcher.errors import (
     BatcherClosedError,
     BatcherError,
@@ -49,7 +51,11 @@ __all__ = [
     "ResultShapeError",
     "Retry",
     "RetryPolicy",
+    "Throttle",
+    "ThrottleStatus",
+    "Throttled",
     "batched",
     "current_batch",
     "drain_on_sigterm",
+    "throttled",
 ]

@@ -64,6 +64,11 @@ def check_weight_limit(name: str, value: object) -> float | None:
     return limit
 
 
+def check_rate(name: str, value: object) -> float | None:
+    """Return `value` as a number per second, or None as None; raises as `check_weight_limit`."""
+    return check_weight_limit(name, value)
+
+
 def check_weight(value: object) -> float:
     """Return what `weigh` said of an item.
 

@@ -10,9 +10,9 @@ PACKAGE = "batcher"
 # A room may import rooms of lower rank, and neighbours of its own rank as long as no circle comes of it.
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry", "_circuit", "_heirs"),
-    ("_failure", "_status", "_report", "_retry"),
+    ("_failure", "_status", "_report", "_retry", "_pace", "_places"),
     ("_future", "_settings"),
-    ("_group", "_breaker"),
+    ("_group", "_breaker", "_throttle", "_turn"),
     ("_offers", "_held"),
     ("_pending", "_outcomes", "_workers"),
     ("_line", "_execution", "_again"),
@@ -24,7 +24,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_drain",),
     ("_lifecycle",),
     ("_batcher", "_sigterm"),
-    ("_decorators",),
+    ("_decorators", "_throttled"),
     ("contrib", "testing", "_demo", "_demo_api", "__main__"),
 )
 RANKS = {room: rank for rank, rooms in enumerate(ROOMS_BY_RANK) for room in rooms}

@@ -1,0 +1,61 @@
+"""A start at a `Throttle` for somebody who must not block."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from batcher._places import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batcher._places import Books, Rings
+
+
+class _Caller(NamedTuple):
+    """What wakes somebody who doesn't sleep on a bell."""
+
+    ring: Callable[[], object]
+
+
+class Turn:
+    """One call of somebody who must not block; see `Throttle.turn`.
+
+    From its first refusal to its start or its end it stands in the line, as a thread does that waits. Those
+    behind it wait for it: once rung, or at the moment that it was told, it should ask soon, or end.
+
+    Thread safety: to be used by one thread at a time.
+    """
+
+    __slots__ = ("_ask", "_caller", "_end", "_place")
+
+    def __init__(
+        self,
+        books: Books,
+        ring: Callable[[], object],
+        ask: Callable[[Place, Rings], float | None],
+        end: Callable[[Place], None],
+    ) -> None:
+        """Be a place of nobody's thread."""
+        self._place = Place(books)
+        self._place.owner = self  # so that no other call passes for one on top of it
+        self._caller = _Caller(ring)
+        self._ask = ask
+        self._end = end
+
+    def try_start(self) -> float | None:
+        """Start the call if it may start now.
+
+        Returns:
+            None if it has started, now or before. Else the moment on the throttle's clock from which on it
+            makes sense to ask again, unless it rings before; infinity: not before it rings.
+
+        Raises:
+            ReentrantCallError: On top of a call of this throttle that can't be left, where it would have
+                to wait.
+        """
+        return self._ask(self._place, self._caller)
+
+    def end(self) -> None:
+        """End the call, or give up waiting for its start; may be repeated, and `try_start` begins anew."""
+        self._end(self._place)
