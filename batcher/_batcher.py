@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from batcher._breaker import CircuitBreaker
     from batcher._retry import RetryPolicy
     from batcher._status import BatcherStatus, BatchRecord, FlushReport
+    from batcher._throttle import Throttle
     from batcher.errors import BatcherError
 
 T = TypeVar("T")
@@ -86,6 +88,8 @@ class Batcher(Generic[T, R]):
         handler_timeout: float | None = None,
         retry: RetryPolicy | int | None = None,
         split_failed: bool = False,
+        circuit_breaker: CircuitBreaker | None = None,
+        throttle: Throttle | None = None,
         around_batch: Callable[[], AbstractContextManager[object]] | None = None,
         on_error: Callable[[BaseException, list[T]], object] | None = None,
         on_batch: Callable[[BatchRecord], object] | None = None,
@@ -120,6 +124,11 @@ class Batcher(Generic[T, R]):
             split_failed: Halve a batch that failed as a whole, after its retries, again and again until the
                 bad items stand alone: at most 2k*ceil(log2 n)+1 calls for k bad items of n. Off by default,
                 because it repeats the side effects of the calls that failed.
+            circuit_breaker: Spares the backend while it fails. A handler call fails when it raises, times out,
+                or every result is an error. While the circuit is open, items fail at once with
+                CircuitOpenError; with `Retry(attempts=None)` they wait instead.
+            throttle: Limits how often handler calls start, and how many run at once; may be shared. Until a
+                call may start, its batch grows.
             around_batch: Returns a context manager that is entered around each handler call, on the
                 thread that runs it (a Flask app's `app_context`, say).
             on_error: Called as `on_error(error, items)` once for each handler call with failed items: with
@@ -148,6 +157,8 @@ class Batcher(Generic[T, R]):
             handler_timeout=handler_timeout,
             retry=retry,
             split_failed=split_failed,
+            circuit_breaker=circuit_breaker,
+            throttle=throttle,
             around_batch=around_batch,
             on_error=on_error,
             on_batch=on_batch,
@@ -203,7 +214,7 @@ class Batcher(Generic[T, R]):
 
         Returns:
             A future that raises the handler's own exception, ItemTimeoutError, HandlerTimeoutError,
-            ItemDroppedError, ResultShapeError, MissingResultError, BatcherClosedError, or BatchError.
+            ItemDroppedError, CircuitOpenError, ResultShapeError, MissingResultError, BatcherClosedError, or BatchError.
 
         Raises:
             BatcherClosedError: The batcher is closed.

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self, Unpack
 
+    from batcher._breaker import CircuitBreaker
     from batcher._retry import RetryPolicy
     from batcher._status import BatchRecord
+    from batcher._throttle import Throttle
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -43,6 +45,8 @@ class BatcherOptions(TypedDict, total=False):
     handler_timeout: float | None
     retry: RetryPolicy | int | None
     split_failed: bool
+    circuit_breaker: CircuitBreaker | None
+    throttle: Throttle | None
     around_batch: Callable[[], AbstractContextManager[object]] | None
     on_error: Callable[[BaseException, list[Any]], object] | None
     on_batch: Callable[[BatchRecord], object] | None

@@ -12,6 +12,7 @@ then another flusher takes over (`relieve`), and the first one ends when its han
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 import weakref
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from batcher._intake import CLOSED
 from batcher._line import NEVER, Line, Post, inline_mode
 from batcher._outcomes import fail_all
 from batcher._process import check_process
-from batcher._settle import finish, give_up
+from batcher._settle import finish, give_up, refuse
 from batcher._status import State
 from batcher._tell import tell_futures
 from batcher.errors import BatcherClosedError
@@ -42,13 +43,29 @@ ABANDONED = "the batcher was dropped, and its exit_timeout passed before this it
 class _Plan:
     """What one turn has found to do, and when the next turn is due."""
 
-    __slots__ = ("batch", "expired", "is_inline", "is_over", "must_drop", "overdue", "rings", "sleep_until", "unpinned")
+    __slots__ = (
+        "asks",
+        "batch",
+        "expired",
+        "is_inline",
+        "is_over",
+        "must_drop",
+        "overdue",
+        "refusal",
+        "rings",
+        "sleep_until",
+        "unpinned",
+        "withdraws",
+    )
 
     def __init__(self) -> None:
         self.expired: list[tuple[ItemFuture[Any], Any]] = []
         self.overdue: list[Batch] = []
         self.rings: list[Bell] = []
         self.batch: Batch | None = None
+        self.asks = False  # whether the handler may be called
+        self.withdraws = False  # what it was given for a call that isn't made
+        self.refusal: BaseException | None = None
         self.is_inline = False
         self.is_over = False
         self.must_drop = False
@@ -58,7 +75,7 @@ class _Plan:
     @property
     def is_rest(self) -> bool:
         """Whether there was nothing to do."""
-        return not (self.expired or self.overdue or self.rings or self.batch or self.must_drop)
+        return not (self.expired or self.overdue or self.rings or self.batch or self.must_drop or self.asks)
 
 
 def start(line: Line) -> None:
@@ -194,11 +211,22 @@ def _turn(line: Line, post: Post) -> _Plan:
         give_up(line, batch)
     if plan.must_drop:
         drop_unsent(line, ABANDONED if line.state is State.CLOSING else CLOSED)
-    if plan.batch is not None:
-        dispatch(line, plan.batch, post, is_inline=plan.is_inline)
+    _start(line, post, plan)
     if plan.is_over and line.post is post and line.pool is not None:
         line.pool.shutdown(wait=False)
     return plan
+
+
+def _start(line: Line, post: Post, plan: _Plan) -> None:
+    """See to the handler calls: ask whether one may start, give back what isn't needed, start one."""
+    if line.starts is not None and plan.asks:
+        line.starts.ask()
+    elif line.starts is not None and plan.withdraws:
+        line.starts.withdraw()
+    if plan.batch is not None and plan.refusal is not None:
+        refuse(line, plan.batch, plan.refusal)
+    elif plan.batch is not None:
+        dispatch(line, plan.batch, post, is_inline=plan.is_inline)
 
 
 def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
@@ -224,60 +252,100 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     plan.must_drop = is_late and line.queue.count > 0
     has_slot = len(line.running) < line.options.max_concurrent
     can_start = not is_late and not inline_mode.depth and line.handler is not None and has_slot
-    if can_start:
-        plan.batch = cut_locked(line, now)
+    is_cleared = _is_cleared_locked(line, plan, now, can_start=can_start)
+    if can_start and is_cleared:
+        plan.batch, plan.refusal = cut_locked(line, now)
     plan.rings = line.admit_waiters_locked()
     if plan.batch is not None:
-        plan.is_inline = _is_inline(line, plan.batch)
+        plan.is_inline = plan.refusal is None and _is_inline(line, plan.batch)
         post.is_in_handler = plan.is_inline
     elif plan.is_rest:
-        _rest_locked(line, post, plan, can_start=can_start)
+        _rest_locked(line, post, plan, can_start=can_start, is_cleared=is_cleared)
     line.refresh_gate_locked()
     return plan
 
 
-def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> Batch | None:
-    """Take the next batch that is due, or any if `is_forced`; the caller holds the lock and runs it."""
+def _is_cleared_locked(line: Line, plan: _Plan, now: float, *, can_start: bool) -> bool:
+    """Say whether a batch that is due may start, or is refused; if that isn't known, see that somebody asks."""
+    starts = line.starts
+    if starts is None:
+        return True
+    if not (can_start and is_due_locked(line, now)):
+        plan.withdraws = True  # nothing needs a start, or it isn't the time
+        return True
+    plan.asks = not starts.is_decided and starts.may_ask(now)
+    return starts.is_decided
+
+
+def _is_full(line: Line) -> bool:
+    """Say whether the queue must move, whatever the delay says: producers may wait for it."""
+    return bool(line.waiters) or line.was_full or line.queue.count >= line.options.max_pending
+
+
+def is_due_locked(line: Line, now: float, *, is_forced: bool = False) -> bool:
+    """Say whether `cut_locked` would find something."""
     queue = line.queue
     is_paused = line.is_paused and line.state is State.OPEN
-    # A full queue must move, whatever the delay says: producers may wait for it.
-    is_full = not is_paused and (bool(line.waiters) or line.was_full or queue.count >= line.options.max_pending)
+    held_due = queue.held.due_at(is_paused=is_paused)
+    if held_due is not None and held_due <= now:
+        return True
+    is_forced = is_forced or (not is_paused and _is_full(line))
+    return queue.next_due(now, is_paused=is_paused, is_forced=is_forced) is not None
+
+
+def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> tuple[Batch | None, BaseException | None]:
+    """Take the next batch that is due, or any if `is_forced`; the caller holds the lock and runs it.
+
+    With the batch comes what its handler must not be called for, if there is such a thing.
+    """
+    queue = line.queue
+    is_paused = line.is_paused and line.state is State.OPEN
+    is_forced = is_forced or (not is_paused and _is_full(line))
     while True:
         batch = queue.held.take(now, is_paused=is_paused)
-        if batch is not None and not batch.size:
+        if batch is None:
+            group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced)
+            if group is None:
+                return None, None
+            batch = queue.cut(group)
+        elif not batch.size:
             queue.pass_over(batch, now)  # all its items have ended meanwhile
-            continue
+            batch = None
         if batch is not None:
-            line.counters.retried += batch.size
-            break
-        group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced or is_full)
-        if group is None:
-            return None
-        batch = queue.cut(group)
-        if batch is not None:
-            break
-    _begin_locked(line, batch, now)
-    return batch
+            return batch, _begin_locked(line, batch, now)
 
 
-def _begin_locked(line: Line, batch: Batch, now: float) -> None:
-    """Count a batch as in a handler."""
+def _begin_locked(line: Line, batch: Batch, now: float) -> BaseException | None:
+    """Count a batch as in a handler; return what it must not be called for."""
+    refusal = None
+    if line.starts is not None:
+        batch.start, refusal = line.starts.take()
     line.was_full = False
     batch.started = now
     if batch.attempt == 1:
         batch.first_started = now
     line.processing += batch.size
     line.running.add(batch)
-    line.counters.batches += 1
-    line.counters.handed_over += batch.size
-    # The wall clock as the user sees it: under freezegun the frozen time.
-    line.last_batch_time = datetime.now(UTC)
-    if line.options.handler_timeout is not None:
-        batch.deadline = now + line.options.handler_timeout
+    if refusal is None:
+        _count_call(line, batch)
+        if line.options.handler_timeout is not None:
+            batch.deadline = now + line.options.handler_timeout
     if line.deadlines:
         for entry in batch.entries:
             if is_tracked(entry):
                 entry._place = batch  # so that a passing deadline finds it
+    return refusal
+
+
+def _count_call(line: Line, batch: Batch) -> None:
+    """Count a handler call."""
+    counters = line.counters
+    counters.batches += 1
+    counters.handed_over += batch.size
+    if batch.attempt > 1:
+        counters.retried += batch.size
+    # The wall clock as the user sees it: under freezegun the frozen time.
+    line.last_batch_time = datetime.now(UTC)
 
 
 def _is_inline(line: Line, batch: Batch) -> bool:
@@ -286,7 +354,7 @@ def _is_inline(line: Line, batch: Batch) -> bool:
     return options.executor is None and options.max_concurrent == 1 and batch.deadline is None and not line.deadlines
 
 
-def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> None:
+def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cleared: bool) -> None:
     """Nothing is due: find out until when, and what will ring before."""
     queue = line.queue
     is_paused = line.is_paused and line.state is State.OPEN
@@ -294,7 +362,10 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
     deadline, future = line.next_deadline_locked()
     if future is not None:
         moments.append(deadline)
-    if can_start:
+    if not is_cleared:
+        assert line.starts is not None  # noqa: S101
+        moments.append(line.starts.not_before)
+    elif can_start:
         line.is_lingering = queue.count > 0 and not is_paused
         line.ring_at = NEVER if is_paused else 1  # the first one is to be timed
         if line.is_lingering:
@@ -315,7 +386,8 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool) -> Non
     # An add on its fast way may have looked at the old mark just before: look at what it did.
     if line.state is not State.CLOSED and len(line.inbox) >= line.ring_at:
         line.wake()
-    plan.sleep_until = min(moments, default=None)
+    until = min(moments, default=math.inf)
+    plan.sleep_until = None if until == math.inf else until
 
 
 def stir(line: Line) -> None:
@@ -337,11 +409,18 @@ def run_all_here(line: Line) -> None:
             line.queue.arrange(now)
             if line.handler is None or len(line.running) >= line.options.max_concurrent:
                 return  # another thread's call is under way: it comes back here, and finds what waits
-            batch = cut_locked(line, now, is_forced=not line.is_paused)
+            is_due = is_due_locked(line, now, is_forced=not line.is_paused)
+        if is_due and line.starts is not None:
+            line.starts.wait_for_start()
+        with line.lock:
+            batch, refusal = cut_locked(line, now, is_forced=not line.is_paused)
             admit = line.admit_waiters_locked()
         for bell in admit:
             bell.ring()
         if batch is None:
             return
-        run(line, batch, is_inline=True)
+        if refusal is not None:
+            refuse(line, batch, refusal)
+        else:
+            run(line, batch, is_inline=True)
         line.wake()  # the mode may have ended meanwhile, and a flusher wait for the slot

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
+    from batcher._starts import Start
     from batcher._status import Tally
 
 
@@ -76,6 +77,7 @@ class Batch:
         "number",
         "rest",
         "since",
+        "start",
         "started",
         "tally",
         "weight",
@@ -95,6 +97,7 @@ class Batch:
         self.given_up = False  # the call outlasted handler_timeout
         self.deadline: float | None = None
         self.lent: Future[object] | None = None  # of the executor that has it
+        self.start: Start | None = None  # what its handler call has to give back
         self.attempt = 1
         self.first_started = since  # of the first attempt
         self.last_error: BaseException | None = None  # of the attempt before

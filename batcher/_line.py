@@ -45,6 +45,7 @@ from batcher._group import Batch
 from batcher._pending import PendingQueue
 from batcher._process import check_process
 from batcher._report import Reporter
+from batcher._starts import Starts
 from batcher._status import BatcherStatus, Counters, State
 from batcher.errors import ItemTimeoutError, ReentrantCallError
 
@@ -129,6 +130,7 @@ class Line:
             is_in_order=options.max_concurrent == 1,
         )
         self.inbox = self.queue.inbox
+        self.starts = self._make_starts()
         self.gate = 0
         self.ring_at = NEVER
         self.is_lingering = False  # the flusher sleeps until a batch is due or full
@@ -159,6 +161,18 @@ class Line:
         # returns it; `pinned` refers to it from the add that ends the quiet until the next quiet.
         self.pin: Callable[[], object] = nothing
         self.pinned: object = None
+
+    def _make_starts(self) -> Starts | None:
+        options = self.options
+        if options.throttle is None and options.circuit_breaker is None:
+            return None
+        return Starts(
+            options.throttle,
+            options.circuit_breaker,
+            holds=getattr(options.retry, "attempts", 0) is None,
+            clock=self.clock,
+            wake=self.wake,
+        )
 
     def disown(self) -> None:
         """Be the line of the parent process: in this child, only its futures are left to be failed.

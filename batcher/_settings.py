@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from contextlib import AbstractContextManager
 
+    from batcher._breaker import CircuitBreaker
     from batcher._status import BatchRecord
+    from batcher._throttle import Throttle
 
 _OVERFLOWS = ("block", "raise", "drop_oldest", "drop_newest")
 _CALLABLES = ("handler", "weigh", "batch_key", "around_batch", "on_error", "on_batch", "on_drop")
 _COUNTS = ("max_batch_size", "max_pending", "max_concurrent")
+_PARTNERS = {"circuit_breaker": "admit", "throttle": "turn"}  # and what a Batcher asks of them
 _LIMITS = ("max_batch_weight", "max_pending_weight")
 
 
@@ -47,6 +50,8 @@ class Settings:
     handler_timeout: float | None
     retry: Any  # given as for `Batcher`; then a RetryPolicy or None
     split_failed: bool
+    circuit_breaker: CircuitBreaker | None
+    throttle: Throttle | None
     around_batch: Callable[[], AbstractContextManager[object]] | None
     on_error: Callable[[BaseException, list[Any]], object] | None
     on_batch: Callable[[BatchRecord], object] | None
@@ -75,6 +80,11 @@ class Settings:
             check_callable(name, getattr(self, name))
         self._set("retry", as_retry("retry", self.retry))
         check_flag("split_failed", self.split_failed)
+        for name, method in _PARTNERS.items():
+            partner = getattr(self, name)
+            if partner is not None and not (callable(getattr(partner, method, None)) and not isinstance(partner, type)):
+                kind = "".join(map(str.capitalize, name.split("_")))
+                raise TypeError(f"{name} must be a {kind} or None, got {partner!r}")
         check_choice("overflow", self.overflow, _OVERFLOWS)
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {self.executor!r}")

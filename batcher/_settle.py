@@ -34,6 +34,7 @@ class _Story:
     __slots__ = (
         "failed_items",
         "failures",
+        "is_call",
         "is_heard",
         "is_late",
         "retried",
@@ -52,6 +53,7 @@ class _Story:
         self.failed_items: list[Any] = []
         self.succeeded = 0
         self.retried = 0
+        self.is_call = True
         self.is_heard = False
         self.is_late = False  # the next attempt would come after the batcher has closed
 
@@ -67,6 +69,7 @@ def finish(line: Line, batch: Batch, outcomes: list[Any]) -> None:
         else:
             story = _conclude_locked(line, batch, outcomes, again, now)
     if story is not None:
+        _end_start(batch, outcomes)
         _tell(line, batch, story, again)
     # In place: the frames that called the handler have these lists, and an error's traceback has the frames.
     batch.items.clear()
@@ -87,7 +90,25 @@ def give_up(line: Line, batch: Batch) -> None:
         story = _conclude_locked(line, batch, outcomes, again, now)
     if batch.lent is not None:
         batch.lent.cancel()  # where it hasn't begun, it needn't
+    _end_start(batch, outcomes)
     _tell(line, batch, story, again)
+
+
+def refuse(line: Line, batch: Batch, error: BaseException) -> None:
+    """Fail a batch whose handler must not be called."""
+    outcomes = fail_all(batch.size, error)
+    with line.lock:
+        story = _conclude_locked(line, batch, outcomes, None, batch.started)
+    story.is_call = False
+    _tell(line, batch, story, None)
+    batch.items.clear()
+    batch.entries.clear()
+
+
+def _end_start(batch: Batch, outcomes: list[Any]) -> None:
+    """Give back what the handler call needed to start: it failed if nothing of it succeeded."""
+    if batch.start is not None:
+        batch.start.end(is_failure=all(type(outcome) is Failure for outcome in outcomes))
 
 
 def _try_again(line: Line, batch: Batch, outcomes: list[Any], now: float) -> Again | None:
@@ -192,7 +213,7 @@ def _tell(line: Line, batch: Batch, story: _Story, again: Again | None) -> None:
             call_hook(line, "on_error", options.on_error, error, story.failed_items)
         elif not story.is_heard:
             line.reporter.report("a batch failed and nobody listens", failures[0].error, story.size)
-    if options.on_batch is not None:
+    if options.on_batch is not None and story.is_call:
         call_hook(line, "on_batch", options.on_batch, _record(line, batch, story))
     for failure in {id(failure): failure for failure in failures}.values():
         free_frames(failure.error)

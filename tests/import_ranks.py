@@ -11,8 +11,9 @@ PACKAGE = "batcher"
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry", "_circuit", "_heirs"),
     ("_failure", "_status", "_report", "_retry", "_pace", "_places"),
-    ("_future", "_settings"),
-    ("_group", "_breaker", "_throttle", "_turn"),
+    ("_future", "_turn", "_throttle", "_breaker"),
+    ("_settings", "_starts"),
+    ("_group",),
     ("_offers", "_held"),
     ("_pending", "_outcomes", "_workers"),
     ("_line", "_execution", "_again"),
