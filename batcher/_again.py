@@ -82,7 +82,7 @@ def try_again(
 def is_whole_failure(outcomes: list[Any]) -> bool:
     """Say whether the handler call failed, rather than each of its items."""
     # One Failure stands for all then; items that fail alone have one each.
-    return type(outcomes[0]) is Failure and outcomes[0] is outcomes[-1]
+    return bool(outcomes) and type(outcomes[0]) is Failure and outcomes[0] is outcomes[-1]
 
 
 def _ask(

@@ -77,6 +77,7 @@ class Batcher(Generic[T, R]):
         *,
         max_batch_size: int = 100,
         max_delay: float | None = 0.05,
+        adaptive: bool = True,
         max_batch_weight: float | None = None,
         weigh: Callable[[T], float] | None = None,
         batch_key: Callable[[T], Hashable] | None = None,
@@ -104,6 +105,11 @@ class Batcher(Generic[T, R]):
             max_batch_size: The most items that one handler call gets, also on flush and close.
             max_delay: Seconds from the arrival of a batch's oldest item to its start. None: no time
                 trigger. 0: at once.
+            adaptive: Let a batch leave early when waiting can gather nothing more: a caller is blocked on one
+                of its items (in `result`, `exception`, `concurrent.futures.wait` or `as_completed`), a
+                handler may be called, and the callers that the last batch released are back, or overdue by
+                what they usually take. And keep batches smaller where smaller ones are found to bring more
+                items through. Never later, and never larger, than the two bounds. False: the bounds alone.
             max_batch_weight: The most that the items of one call may weigh together; needs `weigh`.
             weigh: Returns an item's weight, a finite number of 0 or more. Called in `add`.
             batch_key: Returns an item's key. Items of different keys never share a call; of one key, one
@@ -146,6 +152,7 @@ class Batcher(Generic[T, R]):
             handler=handler,
             max_batch_size=max_batch_size,
             max_delay=max_delay,
+            adaptive=adaptive,
             max_batch_weight=max_batch_weight,
             weigh=weigh,
             batch_key=batch_key,

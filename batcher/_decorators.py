@@ -34,6 +34,7 @@ class BatcherOptions(TypedDict, total=False):
 
     max_batch_size: int
     max_delay: float | None
+    adaptive: bool
     max_batch_weight: float | None
     weigh: Callable[[Any], float] | None
     batch_key: Callable[[Any], Hashable] | None

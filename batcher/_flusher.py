@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from batcher._future import ItemFuture
     from batcher._group import Batch
     from batcher._reentry import Token
+    from batcher._regroup import Regroup
 
 ABANDONED = "the batcher was dropped, and its exit_timeout passed before this item was sent"
 
@@ -235,7 +236,7 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
         plan.is_over = True
         return plan
     is_closed = line.state is State.CLOSED
-    line.is_lingering = False
+    line.is_lingering = line.listens = False
     if not is_closed:
         line.ring_at = NEVER  # awake: nobody needs to ring
     plan.expired = line.expire_locked(now)
@@ -290,7 +291,8 @@ def is_due_locked(line: Line, now: float, *, is_forced: bool = False) -> bool:
     if held_due is not None and held_due <= now:
         return True
     is_forced = is_forced or (not is_paused and _is_full(line))
-    return queue.next_due(now, is_paused=is_paused, is_forced=is_forced) is not None
+    is_eager = line.leave_early_at_locked(now) <= now
+    return queue.next_due(now, is_paused=is_paused, is_forced=is_forced, is_eager=is_eager) is not None
 
 
 def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> tuple[Batch | None, BaseException | None]:
@@ -301,10 +303,11 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> tuple[Batc
     queue = line.queue
     is_paused = line.is_paused and line.state is State.OPEN
     is_forced = is_forced or (not is_paused and _is_full(line))
+    is_eager = line.leave_early_at_locked(now) <= now
     while True:
         batch = queue.held.take(now, is_paused=is_paused)
         if batch is None:
-            group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced)
+            group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced, is_eager=is_eager)
             if group is None:
                 return None, None
             batch = queue.cut(group)
@@ -372,6 +375,8 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cle
             line.ring_at = queue.missing_to_full
         dues = (queue.due_at(is_paused=is_paused), queue.held.due_at(is_paused=is_paused))
         moments += [due for due in dues if due is not None]
+        if line.regroup is not None and not is_paused:
+            moments.append(_listen_locked(line, line.regroup))
     if queue.count or line.running:
         post.held = line
         if line.drop_at is not None and queue.count:
@@ -388,6 +393,16 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cle
         line.wake()
     until = min(moments, default=math.inf)
     plan.sleep_until = None if until == math.inf else until
+
+
+def _listen_locked(line: Line, regroup: Regroup) -> float:
+    """Have the flusher rung when enough callers are blocked; return when it is to look anyway."""
+    queue = line.queue
+    line.listens = True
+    line.blocked_target = regroup.share(
+        blocked=queue.blocked, processing=line.processing, slots=line.options.max_concurrent
+    )
+    return regroup.until if regroup.expected and queue.is_eager else math.inf
 
 
 def stir(line: Line) -> None:

@@ -19,6 +19,7 @@ order of their ids, so that two threads over two shared ones would deadlock.
 from __future__ import annotations
 
 import threading
+import weakref
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -61,6 +62,14 @@ class Owner(Protocol):
         """Have another thread announce a future that may have been cancelled just now."""
         ...
 
+    def begin_wait(self, future: ItemFuture[Any]) -> object:
+        """Note that a thread blocks on `future`; return what is known of the thread."""
+        ...
+
+    def end_wait(self, future: ItemFuture[Any]) -> None:
+        """Note that a thread doesn't block on `future` any more."""
+        ...
+
     def callback_failed(self, error: BaseException) -> None:
         """Report what a done-callback raised."""
         ...
@@ -69,13 +78,40 @@ class Owner(Protocol):
 class _Watch:
     """Who looks at one future: made when the first one comes."""
 
-    __slots__ = ("bells", "callbacks", "condition", "waiters")
+    __slots__ = ("bells", "callbacks", "caller", "condition", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, future: ItemFuture[Any]) -> None:
         self.bells: list[Bell] = []
         self.callbacks: list[Callable[[Any], object]] = []
+        self.caller: Any = None  # what the owner knows of the thread that waits
         self.condition: threading.Condition | None = None
-        self.waiters: list[Any] = []
+        self.waiters = _Waiters(future)
+
+    @property
+    def blocked(self) -> int:
+        """How many wait: threads in `result`, and calls of `wait` and `as_completed`."""
+        return len(self.bells) + len(self.waiters)
+
+
+class _Waiters(list[Any]):
+    """The waiters of `wait` and `as_completed`, which put themselves there: so the owner hears of them."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: ItemFuture[Any]) -> None:
+        self._future = weakref.ref(future)
+
+    def append(self, waiter: object) -> None:
+        super().append(waiter)
+        future = self._future()
+        if future is not None:
+            future._owner.begin_wait(future)
+
+    def remove(self, waiter: object) -> None:
+        super().remove(waiter)
+        future = self._future()
+        if future is not None:
+            future._owner.end_wait(future)
 
 
 class ItemFuture(Future[R]):
@@ -127,7 +163,7 @@ class ItemFuture(Future[R]):
     def _watched_locked(self) -> _Watch:
         watch = self._watch
         if watch is None:
-            watch = self._watch = _Watch()
+            watch = self._watch = _Watch(self)
         return watch
 
     def cancelled(self) -> bool:
@@ -244,10 +280,13 @@ class ItemFuture(Future[R]):
             return
         _reentry.here.waits += 1
         try:
+            if seconds != 0:  # a look is no wait
+                self._watch.caller = self._owner.begin_wait(self)  # type: ignore[union-attr]
             bell.wait(seconds)
         finally:
             _reentry.here.waits -= 1
-            self._watched(lambda watch: watch.bells.remove(bell))
+            if self._watched(lambda watch: watch.bells.remove(bell)) and seconds != 0:
+                self._owner.end_wait(self)
 
     def _watched(self, change: Callable[[_Watch], None]) -> bool:
         """Change who watches, unless the future is done; say whether it was changed."""
@@ -357,6 +396,18 @@ def settle_locked(future: ItemFuture[Any], outcome: object) -> bool:
     watch = future._watch
     future._state = FINISHED if watch is None or watch.condition is None else _SETTLING
     return True
+
+
+def blocked_on(future: Stateful) -> int:
+    """Return how many wait for the future; nobody does for an entry that is none."""
+    watch = future._watch if isinstance(future, ItemFuture) else None
+    return 0 if watch is None else watch.blocked
+
+
+def caller_of(future: ItemFuture[Any]) -> Any:  # noqa: ANN401 - what the owner put there
+    """Return what the owner knows of the thread that waits for a watched future; None if none does."""
+    watch = future._watch
+    return watch.caller if watch is not None and watch.bells else None
 
 
 def is_watched(future: ItemFuture[Any]) -> bool:

@@ -156,7 +156,19 @@ class Group:
     items. A husk is an entry that ended in the queue: cancelled, expired, dropped.
     """
 
-    __slots__ = ("entries", "head", "husks", "is_busy", "key", "leaves_at", "marks", "offer", "seals", "weight")
+    __slots__ = (
+        "blocked",
+        "entries",
+        "head",
+        "husks",
+        "is_busy",
+        "key",
+        "leaves_at",
+        "marks",
+        "offer",
+        "seals",
+        "weight",
+    )
 
     def __init__(self, key: Hashable) -> None:
         """Make an empty group."""
@@ -167,6 +179,7 @@ class Group:
         self.head = 0
         self.husks = 0
         self.weight = 0.0
+        self.blocked = 0  # callers who wait for the results of its entries, more or less
         self.is_busy = False  # a batch of this key is in a handler, and no other may be
         self.offer = 0  # the number of its valid offer to leave; 0: none
         self.leaves_at = 0.0  # what that offer says

@@ -44,6 +44,7 @@ from batcher._future import (
 from batcher._group import Batch
 from batcher._pending import PendingQueue
 from batcher._process import check_process
+from batcher._regroup import Caller, Regroup
 from batcher._report import Reporter
 from batcher._starts import Starts
 from batcher._status import BatcherStatus, Counters, State
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from batcher._workers import DaemonPool
 
 NEVER = sys.maxsize  # as a length of the inbox
+_MOST_CALLERS = 16  # batchers that one thread is known to
 _SMALL = 256  # of a smaller queue every place is given out under the lock
 
 
@@ -131,6 +133,9 @@ class Line:
         )
         self.inbox = self.queue.inbox
         self.starts = self._make_starts()
+        self.regroup = Regroup() if options.adaptive else None
+        self.listens = False  # the flusher sleeps, and is to be rung when enough callers are blocked
+        self.blocked_target = 0  # how many are enough, whoever else is expected
         self.gate = 0
         self.ring_at = NEVER
         self.is_lingering = False  # the flusher sleeps until a batch is due or full
@@ -225,6 +230,43 @@ class Line:
         """Have the flusher announce a future that may have been cancelled just now."""
         self.untold.append(future)
         self.wake()
+
+    def begin_wait(self, future: ItemFuture[Any]) -> Caller | None:
+        """Note that this thread blocks on `future`: perhaps its batch leaves for that."""
+        regroup = self.regroup
+        if regroup is None or self.is_nested:
+            return None
+        caller = self._this_caller()
+        now = self.clock.monotonic()
+        with self.lock:
+            regroup.come_back(caller, now)
+            is_due = False
+            if future._state is PENDING:
+                self.queue.block(future)
+                is_due = self.listens and (not regroup.expected or self.queue.blocked >= self.blocked_target)
+                self.listens = self.listens and not is_due
+        if is_due:
+            self.wake()
+        return caller
+
+    def end_wait(self, future: ItemFuture[Any]) -> None:
+        """Note that a thread has given up to wait for `future`."""
+        if self.regroup is not None and not self.is_nested:
+            with self.lock:
+                if future._state is PENDING:
+                    self.queue.unblock(future)
+
+    def _this_caller(self) -> Caller:
+        """Return what this batcher knows of the thread."""
+        callers = _reentry.here.callers
+        if callers is None:
+            callers = _reentry.here.callers = {}
+        caller = callers.get(self.token)
+        if caller is None:
+            if len(callers) >= _MOST_CALLERS:
+                callers.clear()  # batchers that are gone, mostly
+            caller = callers[self.token] = Caller()
+        return caller
 
     def callback_failed(self, error: BaseException) -> None:
         """Report what a done-callback raised."""
@@ -376,6 +418,19 @@ class Line:
         batches = (batch for top in tops for batch in (top, *top.rest))
         return next((batch for batch in batches if any(entry is future for entry in batch.entries)), None)
 
+    def leave_early_at_locked(self, now: float) -> float:
+        """Return from when on a batch may leave because callers are blocked; infinity: none may."""
+        queue, regroup, max_delay = self.queue, self.regroup, self.options.max_delay
+        queue.hold_until = -math.inf
+        if regroup is None or not queue.is_eager or (self.is_paused and self.state is State.OPEN):
+            return math.inf
+        leaves_at = regroup.leave_at(
+            now, blocked=queue.blocked, processing=self.processing, slots=self.options.max_concurrent
+        )
+        if max_delay is not None:
+            queue.hold_until = regroup.hold_until(max_delay, leaves_at=leaves_at)
+        return leaves_at
+
     def status(self) -> BatcherStatus:
         """Return a snapshot."""
         is_nested = self.is_nested
@@ -408,4 +463,6 @@ class Line:
                 split=counters.split,
                 oldest_pending_age=None if since is None else max(now - since, 0.0),
                 stuck_handlers=self.stuck,
+                batch_size_limit=queue.sizing.learnt,
+                delay_limit=self.options.max_delay if self.regroup is None else self.regroup.longest_wait,
             )

@@ -25,9 +25,11 @@ from concurrent.futures._base import PENDING, RUNNING
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
+from batcher._future import blocked_on
 from batcher._group import Batch, Group, is_live, is_tracked
 from batcher._held import HeldBatches
 from batcher._offers import Offers
+from batcher._sizing import BatchSizing
 from batcher._status import Tally
 
 if TYPE_CHECKING:
@@ -83,6 +85,10 @@ class PendingQueue:
         self._order: deque[Any] | None = deque() if is_tracked and keeps_order else None
         self._touched: dict[int, Group] = {}  # groups that may have to change their offer
         self._offers = Offers()
+        self.blocked = 0  # callers who wait for what waits here
+        self._eager: dict[int, Group] = {}  # the groups that may leave for their sake
+        self.hold_until = -math.inf  # the moment until which a crowd may wait though it is due
+        self.sizing = BatchSizing(max_batch_size)
         self._is_in_order = is_in_order
         self.held = HeldBatches()
         self._last_number = 0
@@ -133,7 +139,7 @@ class PendingQueue:
     @property
     def missing_to_full(self) -> int:
         """How long the inbox must get before a batch may be full."""
-        return 1 if self._is_tracked else max(self._max_batch_size - self.only.live, 1)
+        return 1 if self._is_tracked else max(self.sizing.limit - self.only.live, 1)
 
     # What a user's thread may call
 
@@ -186,6 +192,25 @@ class PendingQueue:
         entry._is_collected = True
         group.entries.append(entry)
 
+    def block(self, future: ItemFuture[Any]) -> None:
+        """Note that a caller waits for `future`, which waits here."""
+        group: Group = self.only if future._place is None else future._place
+        self._touched[id(group)] = group
+        group.blocked += 1
+        self.blocked += 1
+
+    def unblock(self, future: ItemFuture[Any]) -> None:
+        """Note that a caller has given up to wait for `future`, which waits on."""
+        group: Group = self.only if future._place is None else future._place
+        self._touched[id(group)] = group
+        self._unblock(group, 1)
+
+    def _unblock(self, group: Group, count: int) -> None:
+        # Ctrl-C may have kept a caller from being counted: a group without entries has none, for certain.
+        left = max(group.blocked - count, 0) if group.live else 0
+        self.blocked = max(self.blocked - group.blocked + left, 0)
+        group.blocked = left
+
     def account_for_ended(self) -> None:
         """Count the entries that ended where they waited: cancelled, expired or dropped.
 
@@ -209,6 +234,8 @@ class PendingQueue:
                 tally.pending -= 1
                 tally.ended[ending] += 1
             ended.popleft()
+            if group.blocked:
+                self._unblock(group, blocked_on(entry))
             if tally is not None:
                 tally.ring_if_complete()
         if not self.count or self._husks > max(self.count, _FEW):
@@ -236,6 +263,8 @@ class PendingQueue:
         if not self._is_tracked:
             return
         self._offers.withdraw(group)
+        self._unblock(group, group.blocked)
+        self._eager.pop(id(group), None)
         self._groups.pop(id(group), None)
         self._touched.pop(id(group), None)
         try:
@@ -380,7 +409,7 @@ class PendingQueue:
             if group.live and not group.marks:  # its add was under way while the queue was emptied
                 group.mark(group.head, now, self._max_batch_size)
             self._tidy(group)
-            self._offers.put(group, self._leaves_at(group))
+            self._offer(group)
 
     def _tidy(self, group: Group) -> None:
         """Forget what lies behind the group's head; an empty group starts from nothing, or goes."""
@@ -391,6 +420,7 @@ class PendingQueue:
             group.forget_passed()
             return
         self._account_left(group, len(group.entries), group.husks)
+        self._unblock(group, group.blocked)
         group.entries.clear()
         group.seals.clear()
         group.weight = 0.0
@@ -399,8 +429,16 @@ class PendingQueue:
         if not group.is_busy:
             self._free(group)
 
+    def _offer(self, group: Group) -> None:
+        """Say anew when the group may leave."""
+        self._offers.put(group, self._leaves_at(group))
+        if group.blocked and group.live and not group.is_busy:
+            self._eager[id(group)] = group
+        elif self._eager:
+            self._eager.pop(id(group), None)
+
     def _is_full(self, group: Group) -> bool:
-        return group.live >= self._max_batch_size or group.weight >= self._max_batch_weight
+        return group.live >= self.sizing.limit or group.weight >= self._max_batch_weight
 
     def _leaves_at(self, group: Group) -> float | None:
         """Return the time from which the group may leave by itself; None: not before something changes."""
@@ -420,13 +458,36 @@ class PendingQueue:
         group = self._offers.first()
         if group is None or (is_paused and group.leaves_at != SEALED):
             return None
-        return group.leaves_at
+        return max(group.leaves_at, self.hold_until) if self._may_be_held(group) else group.leaves_at
 
-    def next_due(self, now: float, *, is_paused: bool, is_forced: bool) -> Group | None:
-        """Return a group that may leave now; `is_forced`: any that can, where none is due by itself."""
+    def _may_be_held(self, group: Group) -> bool:
+        """Say whether all that wait there have callers, and the time alone makes them leave."""
+        return (
+            self.hold_until > group.leaves_at != SEALED
+            and group is self.only
+            and group.blocked >= group.live
+            and not self._is_full(group)
+        )
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether a group could leave for the sake of blocked callers."""
+        return bool(self._eager)
+
+    def next_due(self, now: float, *, is_paused: bool, is_forced: bool, is_eager: bool = False) -> Group | None:
+        """Return a group that may leave now.
+
+        Args:
+            now: The present time.
+            is_paused: Only what a flush has sealed may.
+            is_forced: Any may that can, where none is due by itself.
+            is_eager: Those may that callers are blocked on, where none is due by itself.
+        """
         when = self.due_at(is_paused=is_paused)
         if when is not None and when <= now:
             return self._offers.first()
+        if is_eager and self._eager:
+            return next(iter(self._eager.values()))
         if is_forced:
             return next((group for group in self._groups.values() if group.live and not group.is_busy), None)
         return None
@@ -448,14 +509,16 @@ class PendingQueue:
         self._tidy(group)
         if self._is_tracked and id(group) in self._groups:
             self._groups[id(group)] = self._groups.pop(id(group))  # to the end: the others take turns first
-        self._offers.put(group, self._leaves_at(group))
+        if group.blocked:
+            self._unblock(group, sum(map(blocked_on, filter(is_tracked, batch.entries))))
+        self._offer(group)
         self._forget_drift()
         return batch if size else None
 
     def _take_counted(self, batch: Batch, most: int) -> None:
         """Fill the batch from the group's first `most` entries."""
-        while most and batch.size < self._max_batch_size:
-            count = min(most, self._max_batch_size - batch.size)
+        while most and batch.size < self.sizing.limit:
+            count = min(most, self.sizing.limit - batch.size)
             self._account_left(batch.group, count, batch.add(batch.group.take(count)))
             most -= count
 
@@ -471,7 +534,7 @@ class PendingQueue:
             batch.weight += weight
             group.weight -= weight
             self.weight -= weight
-            if batch.size == self._max_batch_size:
+            if batch.size == self.sizing.limit:
                 break
 
     def _account_left(self, group: Group, count: int, husks: int) -> None:

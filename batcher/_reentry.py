@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 # A line's name across threads and processes: small, picklable, never used twice.
 Token = tuple[int, int]
@@ -27,10 +27,12 @@ class Here(Protocol):
     Attributes:
         running: Tokens of the batchers whose code this thread runs.
         waits: How many calls on this thread's stack wait inside a batcher.
+        callers: What the batchers that it waits for know of the thread; a dict of its own, or None.
     """
 
     running: tuple[Token, ...]
     waits: int
+    callers: dict[Token, Any] | None
 
 
 def _new_here() -> Here:
@@ -38,6 +40,7 @@ def _new_here() -> Here:
         # What a thread starts with.
         running: tuple[Token, ...] = ()
         waits: int = 0
+        callers: dict[Token, Any] | None = None
 
     return _Here()
 

@@ -39,6 +39,7 @@ class Settings:
     handler: Callable[[list[Any]], object] | None
     max_batch_size: int
     max_delay: float | None
+    adaptive: bool
     max_batch_weight: float | None
     weigh: Callable[[Any], float] | None
     batch_key: Callable[[Any], Hashable] | None
@@ -80,6 +81,7 @@ class Settings:
             check_callable(name, getattr(self, name))
         self._set("retry", as_retry("retry", self.retry))
         check_flag("split_failed", self.split_failed)
+        check_flag("adaptive", self.adaptive)
         for name, method in _PARTNERS.items():
             partner = getattr(self, name)
             if partner is not None and not (callable(getattr(partner, method, None)) and not isinstance(partner, type)):

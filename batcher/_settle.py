@@ -10,11 +10,11 @@ from __future__ import annotations
 from concurrent.futures._base import FINISHED, RUNNING
 from typing import TYPE_CHECKING, Any
 
-from batcher._again import try_again
+from batcher._again import is_whole_failure, try_again
 from batcher._drop import drop_late
 from batcher._execution import batch_id, free_frames
 from batcher._failure import Failure
-from batcher._future import ItemFuture, is_watched, settle_locked
+from batcher._future import ItemFuture, caller_of, is_watched, settle_locked
 from batcher._outcomes import fail_all
 from batcher._status import BatchRecord
 from batcher._tell import call_hook, tell_futures
@@ -131,6 +131,8 @@ def _conclude_locked(line: Line, batch: Batch, outcomes: list[Any], again: Again
     story = _Story(batch.size, now - batch.started)
     line.running.discard(batch)
     line.last_batch_seconds = story.seconds
+    if again is None and line.regroup is not None and not is_whole_failure(outcomes):
+        line.queue.sizing.observe(batch.size, story.seconds)
     following, due = batch.rest, now
     if again is not None:
         parts = _parts_locked(line, batch, again)
@@ -145,7 +147,7 @@ def _conclude_locked(line: Line, batch: Batch, outcomes: list[Any], again: Again
         line.queue.hold(following, due)
     else:
         line.queue.release(batch.group)
-    _settle_locked(line, batch, outcomes, story)
+    _settle_locked(line, batch, outcomes, story, now)
     return story
 
 
@@ -173,7 +175,7 @@ def _keep_only_ended(batch: Batch, outcomes: list[Any], again: Again) -> list[An
     return [outcomes[position] for position in ended]
 
 
-def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any], story: _Story) -> None:
+def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any], story: _Story, now: float) -> None:
     """Count the batch's outcomes and end its futures; the caller holds the lock."""
     skipped = 0
     for entry, item, outcome in zip(batch.entries, batch.items, outcomes, strict=True):
@@ -194,6 +196,9 @@ def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any], story: _St
     failed, counters, tally = len(story.failures), line.counters, batch.tally
     succeeded = story.succeeded = len(batch.entries) - failed - skipped
     story.is_heard = any(is_watched(future) for future in story.watched)
+    if line.regroup is not None and story.watched:
+        callers = [caller for future in story.watched if (caller := caller_of(future)) is not None]
+        line.regroup.release(callers, now, story.seconds)
     tally.processing -= succeeded + failed
     counters.succeeded += succeeded
     counters.failed += failed

@@ -52,6 +52,10 @@ class BatcherStatus:
         split: Batches that failed as a whole and were halved.
         oldest_pending_age: Seconds since the oldest pending item entered, or None.
         stuck_handlers: Handler calls that timed out and still run.
+        batch_size_limit: The most items that a batch gets at present: `max_batch_size`, or less where smaller
+            batches were found to bring more items through.
+        delay_limit: How many seconds blocked callers wait for others at present: learnt, or `max_delay` where
+            the batcher isn't adaptive.
     """
 
     state: str
@@ -73,6 +77,8 @@ class BatcherStatus:
     split: int
     oldest_pending_age: float | None
     stuck_handlers: int
+    batch_size_limit: int
+    delay_limit: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_future", "_turn", "_throttle", "_breaker"),
     ("_settings", "_starts"),
     ("_group",),
-    ("_offers", "_held"),
+    ("_offers", "_held", "_sizing", "_regroup"),
     ("_pending", "_outcomes", "_workers"),
     ("_line", "_execution", "_again"),
     ("_tell",),

@@ -49,6 +49,12 @@ class LoneOwner:
         """Tell at once: there is no other thread."""
         announce((future,))
 
+    def begin_wait(self, future: ItemFuture[Any]) -> None:
+        """Know nobody."""
+
+    def end_wait(self, future: ItemFuture[Any]) -> None:
+        """Know nobody."""
+
     def callback_failed(self, error: BaseException) -> None:
         """Note what a callback raised."""
         self.callback_errors.append(error)

@@ -85,7 +85,7 @@ def test_calls_at_the_same_time_become_one() -> None:
     """Callers in several threads share a call of the bulk function, and each gets its own result."""
     handler = RecordingHandler(negate)
 
-    @batched(max_batch_size=3, max_delay=None)
+    @batched(max_batch_size=3, max_delay=None, adaptive=False)
     def opposite(numbers: list[int]) -> list[int]:
         return list(handler(numbers))
 

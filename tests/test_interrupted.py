@@ -35,7 +35,7 @@ def interrupted_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_cancel_that_is_interrupted_is_told_by_the_flusher(monkeypatch: pytest.MonkeyPatch) -> None:
     """A blocked caller of a cancelled item is woken though the cancel ended early."""
-    with Batcher(RecordingHandler(), max_delay=60.0) as batcher:
+    with Batcher(RecordingHandler(), max_delay=60.0, adaptive=False) as batcher:
         future = batcher.add("item")
         caller = elsewhere(future.exception)
         while not _future.is_watched(future):  # type: ignore[arg-type]

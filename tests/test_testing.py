@@ -125,7 +125,7 @@ def test_ages_and_durations_follow_the_clock() -> None:
 
 def test_result_waits_in_real_time() -> None:
     """A test can't hang on `result(timeout)` because nobody moves the clock."""
-    with FakeClock(), Batcher(RecordingHandler(), max_delay=60.0) as batcher:
+    with FakeClock(), Batcher(RecordingHandler(), max_delay=60.0, adaptive=False) as batcher:
         future = batcher.add("item")
 
         with pytest.raises(TimeoutError):
