@@ -3,6 +3,8 @@
 from batcher._batcher import Batcher
 from batcher._breaker import CircuitBreaker
 from batcher._circuit import CircuitBreakerStatus
+from batcher._debounce import Debounce, DebounceStatus
+from batcher._debounced import Debounced, DebouncedFunction, debounced
 from batcher._decorators import Batched, BatchedMethod, batched
 from batcher._execution import CurrentBatch, current_batch
 from batcher._retry import Retry, RetryPolicy
@@ -39,6 +41,10 @@ __all__ = [
     "CircuitBreakerStatus",
     "CircuitOpenError",
     "CurrentBatch",
+    "Debounce",
+    "DebounceStatus",
+    "Debounced",
+    "DebouncedFunction",
     "FlushReport",
     "ForkedError",
     "HandlerTimeoutError",
@@ -56,6 +62,7 @@ __all__ = [
     "Throttled",
     "batched",
     "current_batch",
+    "debounced",
     "drain_on_sigterm",
     "throttled",
 ]

@@ -7,6 +7,7 @@
   what is pending is flushed: handlers may still use pools and start threads. But other threads of the
   program may run on, so nothing is closed yet. When they have ended, as the `atexit` handlers run, the
   batchers are closed. Both share the `exit_timeout` of each batcher, and all batchers wait side by side.
+  Whoever else has something to deliver, as the debounces have, joins in by `on_exit`.
 - **Collection.** A batcher that was dropped unclosed drains as `close(exit_timeout)`; its own flusher
   does it, since a destructor must not wait.
 """
@@ -26,6 +27,8 @@ from batcher._status import State
 from batcher.errors import BatcherClosedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batcher._line import Line
 
 
@@ -101,6 +104,40 @@ def _recover_in_child() -> None:
         owner.restart()
 
 
+class Deliverer(Protocol):
+    """Somebody else who has something to deliver at exit."""
+
+    def is_nested(self) -> bool:
+        """Say whether this thread was interrupted while it held a lock that delivering needs."""
+        ...
+
+    def begin(self, *, is_last: bool) -> Callable[[float], None]:
+        """Begin to deliver, and wait for nothing; if `is_last`, nothing new is taken from now on.
+
+        What is returned does the waiting, and is called with the moment at which this step of the exit
+        began, on the machine's monotonic clock.
+        """
+        ...
+
+
+_deliverers: list[Deliverer] = []
+
+
+def on_exit(deliverer: Deliverer) -> None:
+    """Have `deliverer` deliver at exit, too."""
+    _deliverers.append(deliverer)
+
+
+def begin_deliveries(*, is_last: bool = False) -> list[Callable[[float], None]]:
+    """Have all deliverers begin; return what waits for them."""
+    return [deliverer.begin(is_last=is_last) for deliverer in _deliverers]
+
+
+def is_delivery_nested() -> bool:
+    """Say whether this thread was interrupted while it held a lock that a delivery needs."""
+    return any(deliverer.is_nested() for deliverer in _deliverers)
+
+
 def _unfinished() -> list[Line]:
     return [line for line in lines() if line.post is not None and line.state is not State.CLOSED]
 
@@ -108,6 +145,7 @@ def _unfinished() -> list[Line]:
 def flush_at_exit() -> None:
     """Send what is pending, while executors still work."""
     began = monotonic()
+    deliveries = begin_deliveries()
     waits = []
     for line in _unfinished():
         line.is_exiting = True
@@ -118,12 +156,15 @@ def flush_at_exit() -> None:
     for line, tallies in waits:
         wait_until(tallies, began + line.options.exit_timeout)
         line.exit_spent = monotonic() - began
+    for wait in deliveries:
+        wait(began)
 
 
 def close_at_exit() -> None:
     """Close what is open, within what is left of each batcher's `exit_timeout`."""
     _is_over.append(True)
     began = monotonic()
+    deliveries = begin_deliveries(is_last=True)
     waits = []
     for line in _unfinished():
         line.is_exiting = True
@@ -132,6 +173,8 @@ def close_at_exit() -> None:
     for line, tallies in waits:
         wait_until(tallies, began + line.options.exit_timeout - line.exit_spent)
         end_close(line)
+    for wait in deliveries:
+        wait(began)
 
 
 _hooked: list[bool] = []
@@ -139,7 +182,7 @@ _is_over: list[bool] = []
 
 
 def hook_exit() -> None:
-    """Have the process deliver at exit; called when a batcher starts.
+    """Have the process deliver at exit; called when a batcher or a timer starts.
 
     Not at import: exit hooks run last in, first out, and this one must run before those of executors
     that were made earlier.

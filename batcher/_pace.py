@@ -34,10 +34,10 @@ class Start:
     __slots__ = ("after", "count", "moment", "resume")
 
     def __init__(self, moment: float, count: int, resume: float, after: Start | None) -> None:
-        self.moment = moment
-        self.count = count
-        self.resume = resume
-        self.after = after
+        self.moment: float = moment
+        self.count: int = count
+        self.resume: float = resume
+        self.after: Start | None = after
 
 
 class Pace:
@@ -57,7 +57,7 @@ class Pace:
         # All that the rules look back at, and no more.
         most = MOST_COUNTED if self._limit is None else self._limit
         self.starts: deque[float] = deque(maxlen=min(max(most, max_burst or 0), maxsize))
-        self.last = Start(-inf, 0, -inf, None)
+        self.last: Start = Start(-inf, 0, -inf, None)
 
     def next_moment(self) -> float:
         """Return the earliest moment of the next start; may have passed."""

@@ -49,10 +49,13 @@ class Place:
     __slots__ = ("bell", "books", "is_away", "is_claimed", "is_started", "is_told", "not_before", "owner")
 
     def __init__(self, books: Books) -> None:
-        self.books = books
+        self.books: Books = books
         self.bell: Rings | None = None
-        self.is_started = self.is_away = self.is_told = self.is_claimed = False
-        self.not_before = -inf
+        self.is_started: bool = False
+        self.is_away: bool = False
+        self.is_told: bool = False
+        self.is_claimed: bool = False
+        self.not_before: float = -inf
         self.owner: object = threading.get_ident()
 
 
@@ -65,10 +68,10 @@ class Books:
         """Begin with nothing active; `inherited` calls of a parent process may end here."""
         self._max_concurrent = max_concurrent
         # Guards: everything below. Re-entrant for signal handlers and destructors.
-        self.lock = threading.RLock()
-        self.pace = pace
-        self.active = 0
-        self.inherited = inherited
+        self.lock: threading.RLock = threading.RLock()
+        self.pace: Pace = pace
+        self.active: int = 0
+        self.inherited: int = inherited
         self.line: deque[Place] = deque()  # of those who wait, in order
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batcher._clock import monotonic
 from batcher._drain import request_flush, wait_until
-from batcher._lifecycle import lines
+from batcher._lifecycle import begin_deliveries, is_delivery_nested, lines
 from batcher._status import State
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ _AGAIN = 0.005
 def drain_on_sigterm() -> None:
     """Install a SIGTERM handler that delivers what is pending, then lets the earlier handler run.
 
-    Every batcher of the process is flushed, side by side, each for at most its `exit_timeout`. Then
+    Every batcher of the process is flushed, side by side, each for at most its `exit_timeout`; so is every
+    `Debounce`, for at most five seconds. Then
     the handler that was there before runs. If that was the default, the process ends by the signal, so
     that whoever waits for it sees the status of a terminated process. If SIGTERM was ignored, it still
     is. New items are accepted all the while: a server's own handler may yet finish its requests.
@@ -55,7 +56,7 @@ class _Drain:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         open_lines = [line for line in lines() if line.post is not None and line.state is not State.CLOSED]
-        if any(line.is_nested or line.is_own_thread for line in open_lines):
+        if is_delivery_nested() or any(line.is_nested or line.is_own_thread for line in open_lines):
             # The code below us on the stack holds a lock that the draining needs. It is about to let go.
             timer = threading.Timer(_AGAIN, os.kill, (os.getpid(), number))
             timer.daemon = True
@@ -71,6 +72,9 @@ class _Drain:
 
 def _flush_all(open_lines: list[Line]) -> None:
     began = monotonic()
+    deliveries = begin_deliveries()
     waits = [(line, request_flush(line)) for line in open_lines if line.handler is not None]
     for line, tallies in waits:
         wait_until(tallies, began + line.options.exit_timeout)
+    for wait in deliveries:
+        wait(began)

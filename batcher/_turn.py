@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from batcher._places import Place
 
@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from batcher._places import Books, Rings
 
 
-class _Caller(NamedTuple):
-    """What wakes somebody who doesn't sleep on a bell."""
+class _Caller:
+    """Somebody who doesn't sleep on a bell."""
 
-    ring: Callable[[], object]
+    __slots__ = ("_ring",)
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self._ring = ring
+
+    def ring(self) -> object:
+        """Have it look again."""
+        return self._ring()
 
 
 class Turn:

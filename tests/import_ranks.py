@@ -10,7 +10,7 @@ PACKAGE = "batcher"
 # A room may import rooms of lower rank, and neighbours of its own rank as long as no circle comes of it.
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry", "_circuit", "_heirs"),
-    ("_failure", "_status", "_report", "_retry", "_pace", "_places"),
+    ("_failure", "_status", "_report", "_retry", "_pace", "_places", "_edges"),
     ("_future", "_turn", "_throttle", "_breaker"),
     ("_settings", "_starts"),
     ("_group",),
@@ -24,8 +24,10 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_flusher",),
     ("_drain",),
     ("_lifecycle",),
-    ("_batcher", "_sigterm"),
-    ("_decorators", "_throttled"),
+    ("_batcher", "_sigterm", "_timer"),
+    ("_bursts",),
+    ("_debounce",),
+    ("_decorators", "_throttled", "_debounced"),
     ("contrib", "testing", "_demo", "_demo_api", "__main__"),
 )
 RANKS = {room: rank for rank, rooms in enumerate(ROOMS_BY_RANK) for room in rooms}
