@@ -7,6 +7,7 @@ from batcher._debounce import Debounce, DebounceStatus
 from batcher._debounced import Debounced, DebouncedFunction, debounced
 from batcher._decorators import Batched, BatchedMethod, batched
 from batcher._execution import CurrentBatch, current_batch
+from batcher._optimizer import Optimizer, OptimizerStatus
 from batcher._retry import Retry, RetryPolicy
 from batcher._sigterm import drain_on_sigterm
 from batcher._status import BatcherStatus, BatchRecord, FlushReport
@@ -52,6 +53,8 @@ __all__ = [
     "ItemTimeoutError",
     "ItemTooHeavyError",
     "MissingResultError",
+    "Optimizer",
+    "OptimizerStatus",
     "QueueFullError",
     "ReentrantCallError",
     "ResultShapeError",

@@ -11,7 +11,7 @@ PACKAGE = "batcher"
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry", "_circuit", "_heirs"),
     ("_failure", "_status", "_report", "_retry", "_pace", "_places", "_edges"),
-    ("_future", "_turn", "_throttle", "_breaker"),
+    ("_future", "_turn", "_throttle", "_breaker", "_metrics"),
     ("_settings", "_starts"),
     ("_group",),
     ("_offers", "_held", "_sizing", "_regroup"),
@@ -27,7 +27,8 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_batcher", "_sigterm", "_timer"),
     ("_bursts",),
     ("_debounce",),
-    ("_decorators", "_throttled", "_debounced"),
+    ("_decorators", "_throttled", "_debounced", "_layers"),
+    ("_optimizer",),
     ("contrib", "testing", "_demo", "_demo_api", "__main__"),
 )
 RANKS = {room: rank for rank, rooms in enumerate(ROOMS_BY_RANK) for room in rooms}

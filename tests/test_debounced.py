@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batcher import Debounced, DebouncedFunction, DebounceStatus, _debounced, debounced
+from batcher import DebouncedFunction, DebounceStatus, _debounced, debounced
 from tests import debouncing, stage
 from tests.debouncing import PATIENCE, settle
 from tests.stage import elsewhere
