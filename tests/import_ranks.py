@@ -11,7 +11,7 @@ PACKAGE = "batcher"
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry", "_circuit", "_heirs"),
     ("_failure", "_status", "_report", "_retry", "_pace", "_places", "_edges"),
-    ("_future", "_turn", "_throttle", "_breaker", "_metrics"),
+    ("_future", "_turn", "_errand", "_throttle", "_breaker", "_metrics"),
     ("_settings", "_starts"),
     ("_group",),
     ("_offers", "_held", "_sizing", "_regroup"),

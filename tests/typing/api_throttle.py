@@ -3,6 +3,7 @@
 from typing import assert_type
 
 from batcher import Throttle, ThrottleStatus, throttled
+from batcher.contrib.redis import RedisThrottle
 
 
 def double(number: int, *, twice: bool = False) -> str:
@@ -66,3 +67,10 @@ assert_type(Client.name(), str)
 turn = throttle.turn(print)
 assert_type(turn.try_start(), float | None)
 turn.end()
+
+shared: Throttle = RedisThrottle("redis://localhost", name="calls", max_per_second=5)
+
+
+@throttled(shared)
+def call() -> None:
+    """Count together with other processes."""
