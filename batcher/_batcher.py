@@ -15,7 +15,7 @@ from batcher._group import Ticket, is_tracked
 from batcher._intake import Intake
 from batcher._lifecycle import hook_exit, register, watch
 from batcher._line import Line, nothing
-from batcher._options import check_callable, check_flag, check_seconds, check_weight
+from batcher._options import check_callable, check_flag, check_priority, check_seconds, check_weight
 from batcher._process import alive, check_process
 from batcher._settings import Settings
 from batcher.errors import ItemTooHeavyError, QueueFullError
@@ -44,6 +44,7 @@ else:
     R = TypeVar("R")
 
 _numbers = itertools.count(1)
+_NORMAL = 0  # told by its identity: what is equal and isn't it only takes the slow way
 
 
 class Batcher(Generic[T, R]):
@@ -206,7 +207,9 @@ class Batcher(Generic[T, R]):
 
     # Items in
 
-    def add(self, item: T, *, timeout: float | None = None, block_timeout: float | None = None) -> Future[R]:
+    def add(
+        self, item: T, *, timeout: float | None = None, priority: int = _NORMAL, block_timeout: float | None = None
+    ) -> Future[R]:
         """Put `item` into the queue and return its Future.
 
         Returns at once, unless the queue is full under overflow "block".
@@ -216,6 +219,10 @@ class Batcher(Generic[T, R]):
             timeout: The item's own deadline, in seconds from now. When it passes first, the future fails
                 with ItemTimeoutError and the item leaves the queue; if a handler has it, what the handler
                 returns for it is thrown away. None: no deadline.
+            priority: A higher number leaves first, equal ones in order of arrival; a batch is filled up
+                with lower ones. What has waited for `max(10 * max_delay, 0.1)` seconds leaves before
+                all that hasn't (with `max_delay=None`: never). It orders what leaves: for room, callers
+                wait in order of arrival.
             block_timeout: The longest wait for room, in seconds. None: as long as it takes (but no longer
                 than `timeout`).
 
@@ -227,6 +234,7 @@ class Batcher(Generic[T, R]):
             BatcherClosedError: The batcher is closed.
             QueueFullError: No room, under "raise", or for `block_timeout` seconds under "block".
             ItemTooHeavyError: The item alone is above `max_batch_weight` or `max_pending_weight`.
+            TypeError: `priority` isn't an int, or a timeout no number.
             Exception: Whatever `batch_key` or `weigh` raises; nothing was accepted.
         """
         if not alive[0]:
@@ -234,8 +242,8 @@ class Batcher(Generic[T, R]):
         line = self._line
         inbox = line.inbox
         future: ItemFuture[R] = ItemFuture(item, line)
-        # The fast way. The gate is shut where there are keys or weights.
-        if timeout is None and block_timeout is None and len(inbox) < line.gate:
+        # The fast way. The gate is shut where there are keys, weights or priorities.
+        if timeout is None and block_timeout is None and priority is _NORMAL and len(inbox) < line.gate:
             try:
                 inbox.append(future)
                 if len(inbox) >= line.ring_at:
@@ -244,10 +252,10 @@ class Batcher(Generic[T, R]):
                 self._intake.attend()
                 raise
             return future
-        self._add_slowly(future, timeout, block_timeout)
+        self._add_slowly(future, timeout, priority, block_timeout)
         return future
 
-    def put(self, item: T, *, block_timeout: float | None = None) -> None:
+    def put(self, item: T, *, priority: int = _NORMAL, block_timeout: float | None = None) -> None:
         """Put `item` into the queue and forget it: no Future is made.
 
         A failure reaches `on_error`, or the log where there is none. Blocks and raises as `add`.
@@ -257,7 +265,13 @@ class Batcher(Generic[T, R]):
         line = self._line
         inbox = line.inbox
         kind = type(item)
-        if block_timeout is None and len(inbox) < line.gate and kind is not ItemFuture and kind is not Ticket:
+        if (
+            block_timeout is None
+            and priority is _NORMAL
+            and len(inbox) < line.gate
+            and kind is not ItemFuture
+            and kind is not Ticket
+        ):
             try:
                 inbox.append(item)
                 if len(inbox) >= line.ring_at:
@@ -266,11 +280,16 @@ class Batcher(Generic[T, R]):
                 self._intake.attend()
                 raise
             return
-        entry = Ticket(item) if self._options.is_tracked or is_tracked(item) else item
-        self._add_slowly(entry, None, block_timeout)
+        needs_ticket = self._options.is_tracked or priority is not _NORMAL or is_tracked(item)
+        self._add_slowly(Ticket(item) if needs_ticket else item, None, priority, block_timeout)
 
     def add_many(
-        self, items: Iterable[T], *, timeout: float | None = None, block_timeout: float | None = None
+        self,
+        items: Iterable[T],
+        *,
+        timeout: float | None = None,
+        priority: int = _NORMAL,
+        block_timeout: float | None = None,
     ) -> list[Future[R]]:
         """Put all `items` into the queue, in order and under one lock, and return their Futures.
 
@@ -281,10 +300,11 @@ class Batcher(Generic[T, R]):
         line = self._live_line()
         futures: list[ItemFuture[R]] = [ItemFuture(item, line) for item in items]
         seconds, until = self._limits(timeout, block_timeout)
+        rank = check_priority(priority)
         if not futures:
             return []
         for future in futures:
-            self._prepare(future)
+            self._prepare(future, rank)
         entered, error = self._enter(futures, until)
         if error is not None:
             if self._options.overflow != "block" or (not entered and not isinstance(error, QueueFullError)):
@@ -447,9 +467,11 @@ class Batcher(Generic[T, R]):
         limits = [limit for limit in (seconds, blocks) if limit is not None]
         return None if seconds is None else now + seconds, now + min(limits) if limits else None
 
-    def _prepare(self, entry: ItemFuture[R] | Ticket) -> None:
-        """Ask the user's functions for the entry's key and weight."""
+    def _prepare(self, entry: ItemFuture[R] | Ticket, priority: int) -> None:
+        """Set the entry's priority, and ask the user's functions for its key and weight."""
         options = self._options
+        if priority:
+            entry._priority = priority
         if options.batch_key is not None:
             key = options.batch_key(entry._result)
             hash(key)  # here, where what it raises refuses the item
@@ -462,11 +484,18 @@ class Batcher(Generic[T, R]):
                     raise ItemTooHeavyError(f"the item weighs {weight}, and {name} is {limit}")
             entry._weight = weight
 
-    def _add_slowly(self, entry: Any, timeout: float | None, block_timeout: float | None) -> None:  # noqa: ANN401
+    def _add_slowly(
+        self,
+        entry: Any,  # noqa: ANN401 - a bare item can be anything
+        timeout: float | None,
+        priority: int,
+        block_timeout: float | None,
+    ) -> None:
         """Let one entry in by all the rules."""
         deadline, until = self._limits(timeout, block_timeout)
-        if self._options.is_tracked:
-            self._prepare(entry)
+        rank = check_priority(priority)
+        if self._options.is_tracked or rank:
+            self._prepare(entry, rank)
         _, error = self._enter([entry], until)
         if error is not None:
             raise error

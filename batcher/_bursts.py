@@ -112,6 +112,12 @@ class _Owner:
     def tell_later(self, future: ItemFuture[Any]) -> None:
         """Do nothing: there was nothing that `cancel` could have done."""
 
+    def begin_wait(self, future: ItemFuture[Any]) -> None:
+        """Know nobody: a run doesn't begin the sooner for who waits."""
+
+    def end_wait(self, future: ItemFuture[Any]) -> None:
+        """Know nobody."""
+
     def callback_failed(self, error: BaseException) -> None:
         """Report what a done-callback raised."""
         self.reporter.report("a done-callback raised", error)

@@ -310,7 +310,7 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> tuple[Batc
             group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced, is_eager=is_eager)
             if group is None:
                 return None, None
-            batch = queue.cut(group)
+            batch = queue.cut(group, now)
         elif not batch.size:
             queue.pass_over(batch, now)  # all its items have ended meanwhile
             batch = None

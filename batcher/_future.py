@@ -132,6 +132,7 @@ class ItemFuture(Future[R]):
     _key: Any = None
     _place: Any = None  # the group that it waits in, or the batch that it left with
     _is_collected: bool = False  # moved from the inbox to its group
+    _priority: int = 0
     _since: float = 0.0
     _weight: float = 0.0
     _tally: Any = None  # of the flush that the item was sealed under

@@ -16,9 +16,10 @@ from itertools import compress, islice, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from batcher._future import ItemFuture, is_pending
+from batcher._lanes import Lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from typing_extensions import TypeIs
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class Ticket:
-    """The entry of a `put` that needs more than the bare item: a key, a weight, a state of its own.
+    """The entry of a `put` that needs more than the bare item: a key, a weight, a priority, a state of its own.
 
     The names are those of `ItemFuture`, so that the queue reads both alike.
     """
 
-    __slots__ = ("_is_collected", "_key", "_place", "_result", "_since", "_state", "_tally", "_weight")
+    __slots__ = ("_is_collected", "_key", "_place", "_priority", "_result", "_since", "_state", "_tally", "_weight")
 
     def __init__(self, item: object) -> None:
         """Hold `item` where an ItemFuture holds its own."""
@@ -42,6 +43,7 @@ class Ticket:
         self._key: Hashable = None
         self._place: Any = None
         self._is_collected = False
+        self._priority = 0
         self._since = 0.0
         self._weight = 0.0
         self._tally: Tally | None = None
@@ -147,11 +149,12 @@ class Batch:
 
 
 class Group:
-    """The entries of one key, in order of arrival.
+    """The entries of one key, in order of arrival; from the first that has a priority, in lanes.
 
     A position counts arrivals: the oldest entry's is `head`. `marks` holds (position, time) of the first
     entry and of one entry a batch thereafter: the last mark that isn't beyond the head tells the age
-    of the oldest entry, to within the gathering of one batch and never too young. `seals` holds
+    of the oldest entry, to within the gathering of one batch and never too young. (Lanes know it exactly,
+    and need no marks.) `seals` holds
     (position, tally): no batch crosses such a boundary, so that a flush can say what became of its
     items. A husk is an entry that ended in the queue: cancelled, expired, dropped.
     """
@@ -163,10 +166,12 @@ class Group:
         "husks",
         "is_busy",
         "key",
+        "lanes",
         "leaves_at",
         "marks",
         "offer",
         "seals",
+        "terms",
         "weight",
     )
 
@@ -174,6 +179,7 @@ class Group:
         """Make an empty group."""
         self.key = key
         self.entries: deque[Any] = deque()
+        self.lanes: Lanes | None = None  # instead of `entries`
         self.marks: deque[tuple[int, float]] = deque()
         self.seals: deque[tuple[int, Tally]] = deque()
         self.head = 0
@@ -183,21 +189,42 @@ class Group:
         self.is_busy = False  # a batch of this key is in a handler, and no other may be
         self.offer = 0  # the number of its valid offer to leave; 0: none
         self.leaves_at = 0.0  # what that offer says
+        # All that the offer says where priorities count: time, priority, age.
+        self.terms: tuple[float, int, float] = (0.0, 0, 0.0)
+
+    @property
+    def size(self) -> int:
+        """Entries, the husks among them."""
+        return len(self.entries) if self.lanes is None else self.lanes.count
 
     @property
     def live(self) -> int:
         """Entries that still wait."""
-        return len(self.entries) - self.husks
+        return self.size - self.husks
 
     @property
     def tail(self) -> int:
         """The position that the next entry will have."""
-        return self.head + len(self.entries)
+        return self.head + self.size
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether it is known when the oldest entry came; there must be one."""
+        return self.lanes is not None or bool(self.marks)
 
     @property
     def since(self) -> float:
         """When the oldest entry came."""
-        return self.marks[0][1]
+        return self.marks[0][1] if self.lanes is None else self.lanes.since
+
+    @property
+    def priority(self) -> int:
+        """The highest priority that may leave; there must be an entry."""
+        return 0 if self.lanes is None else self.lanes.priority
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the entries, husks among them, those of each flush together."""
+        return iter(self.entries if self.lanes is None else self.lanes)
 
     def mark(self, position: int, now: float, spacing: int) -> None:
         """Note that the entry of `position` came now, unless a mark less than `spacing` before will do."""
@@ -209,6 +236,70 @@ class Group:
         taken = list(starmap(self.entries.popleft, repeat((), count)))
         self.head += count
         return taken
+
+    def lane_for(self, entry: ItemFuture[Any] | Ticket) -> deque[Any]:
+        """Return where the entry has to be appended, and `lanes.count` be raised if there are lanes by then."""
+        if self.lanes is None:
+            if not entry._priority:
+                return self.entries
+            lanes, no_entries, no_marks = self.laned(self.entries), deque[Any](), deque[tuple[int, float]]()
+            # One straight line.
+            self.lanes = lanes
+            self.entries = no_entries
+            self.marks = no_marks
+        return self.lanes.lane_for(entry)
+
+    def tracked(self, since: float) -> list[ItemFuture[Any] | Ticket]:
+        """Return the entries as those of a tracked queue, dated by the marks; `since` is the date where there are none.
+
+        May be repeated: Ctrl-C may end it halfway.
+        """
+        marks, seals = deque(self.marks), deque(self.seals)
+        date = marks[0][1] if marks else since
+        found = []
+        for position, item in enumerate(self.entries, self.head):
+            while marks and marks[0][0] <= position:
+                date = marks.popleft()[1]
+            while seals and seals[0][0] <= position:
+                seals.popleft()
+            if is_tracked(item):
+                entry = item
+            else:
+                entry = Ticket(item)
+                entry._tally = seals[0][1] if seals else None
+            if entry._place is None:  # else it has a date of its own
+                entry._since = date
+                entry._place = self
+            entry._is_collected = True
+            found.append(entry)
+        return found
+
+    def laned(self, entries: Iterable[Any]) -> Lanes:
+        """Return `entries`, which stand for those here, in lanes."""
+        rest, begin, parts = iter(entries), self.head, []
+        for position, _ in self.seals:
+            parts.append(list(islice(rest, position - begin)))
+            begin = position
+        return Lanes([*parts, list(rest)])
+
+    def take_from(self, lane: deque[Any]) -> Any:  # noqa: ANN401
+        """Remove and return the first entry of `entries`, or of a lane of the first stretch."""
+        self.head += 1
+        if self.lanes is not None:
+            self.lanes.count -= 1
+        return lane.popleft()
+
+    def lane_of_husk(self) -> deque[Any] | None:
+        """Return where a husk is first that stands for what waits: as the oldest or the highest; None if none does."""
+        lanes = (self.entries,) if self.lanes is None else (self.lanes.oldest(), self.lanes.highest())
+        return next((lane for lane in lanes if lane and not is_live(lane[0])), None)
+
+    def clear(self) -> None:
+        """Forget all entries, which must be husks; the next ones begin without lanes."""
+        self.entries.clear()
+        self.seals.clear()
+        self.lanes = None
+        self.weight = 0.0
 
     def forget_passed(self) -> None:
         """Drop the marks and seals that lie before the head."""
@@ -223,6 +314,8 @@ class Group:
 
         May be repeated, with what came in since: Ctrl-C may end it halfway.
         """
+        if self.lanes is not None:
+            self.lanes.begin_stretch()
         if self.seals and self.seals[-1][1] is tally:
             self.seals[-1] = (self.tail, tally)
         elif self.seals and self.seals[-1][0] == self.tail:
@@ -231,27 +324,33 @@ class Group:
             self.seals.append((self.tail, tally))
         begin = self.seals[-2][0] if len(self.seals) > 1 else self.head
         live = 0
-        for entry in islice(self.entries, begin - self.head, None):
+        for entry in islice(self, begin - self.head, None):
             if is_live(entry):
                 live += 1
                 if is_tracked(entry):
                     entry._tally = tally
         return live
 
-    def compacted(self) -> tuple[deque[Any], deque[tuple[int, float]], deque[tuple[int, Tally]]]:
-        """Return the entries without the husks, and the marks and seals as they then are.
+    def compacted(
+        self,
+    ) -> tuple[deque[Any], Lanes | None, deque[tuple[int, float]], deque[tuple[int, Tally]]]:
+        """Return the entries without the husks, in lanes or not, and the marks and seals as they then are.
 
         The husks count as passed: the new head is as far on as husks were taken out.
         """
+        lanes = None
+        if self.lanes is not None:
+            lanes = Lanes([entry for entry in part if is_live(entry)] for part in self.lanes.parts())
         kept = deque(entry for entry in self.entries if is_live(entry))
-        head = self.tail - len(kept)
         live_before = [0]
-        for entry in self.entries:
+        for entry in self:
             live_before.append(live_before[-1] + is_live(entry))
+        live, size = live_before[-1], self.size
+        head = self.tail - live
 
         def moved(position: int) -> int:
-            return head + live_before[min(max(position - self.head, 0), len(self.entries))]
+            return head + live_before[min(max(position - self.head, 0), size)]
 
-        marks = deque((moved(position), when) for position, when in self.marks if kept)
+        marks = deque((moved(position), when) for position, when in self.marks if live)
         seals = deque((moved(position), tally) for position, tally in self.seals if moved(position) > head)
-        return kept, marks, seals
+        return kept, lanes, marks, seals

@@ -312,14 +312,9 @@ class Line:
 
     def enter_locked(self, entries: Sequence[Any]) -> None:
         """Append entries to the inbox, dated; nothing enters if a key's equality raises."""
-        queue, now = self.queue, self.clock.monotonic()
-        if self.options.is_tracked:
-            for entry in entries:
-                entry._since = now
-                queue.place(entry)
-        else:
-            queue.date_next(now, len(entries))
-        queue.inbox.extend(entries)
+        self.queue.enter(entries, self.clock.monotonic())
+        if self.queue.is_ranked:
+            self.gate = 0  # for good: each must be dated
 
     def admit_waiters_locked(self) -> list[Bell]:
         """Let waiting producers' items in while there is room; return whom to ring."""

@@ -48,6 +48,17 @@ def check_count(name: str, value: object) -> int:
     return value
 
 
+def check_priority(value: object) -> int:
+    """Return `value` as a plain int.
+
+    Raises:
+        TypeError: It is no int.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"priority must be an int, got {value!r}")
+    return int(value)  # a subclass could compare as it likes
+
+
 def check_weight_limit(name: str, value: object) -> float | None:
     """Return `value` as the most that something may weigh, or None as None.
 

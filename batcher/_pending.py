@@ -9,7 +9,8 @@ A plain state machine without threads. An item's way through it:
 
 Two kinds of queue. In a plain one, without keys and weights, entries may be bare items, and `collect`
 is a single C call. In a tracked one every entry is a future or a ticket that knows its group, its
-weight and its time.
+weight and its time. A plain queue becomes a tracked one for good with the first entry that has a priority:
+`enter` announces it, and since that may come on top of any other step, the next `collect` does it.
 
 Thread safety: none of its own, `inbox.append` excepted; the owner's lock guards all else. What a user's
 thread may call can be interrupted by Ctrl-C at any point: such a step may be repeated, or ends in a
@@ -26,20 +27,18 @@ from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from batcher._future import blocked_on
-from batcher._group import Batch, Group, is_live, is_tracked
+from batcher._group import Batch, Group, Ticket, is_live, is_tracked
 from batcher._held import HeldBatches
-from batcher._offers import Offers
+from batcher._offers import SEALED, Offers, RankedOffers
 from batcher._sizing import BatchSizing
 from batcher._status import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from batcher._future import ItemFuture
-    from batcher._group import Ticket
     from batcher._status import Counters
 
-SEALED = -math.inf  # the time from which a group may leave that a flush waits for
 _FEW = 64  # husks that are not worth a sweep
 
 
@@ -70,6 +69,10 @@ class PendingQueue:
         self._max_delay = max_delay
         self._max_batch_weight = math.inf if max_batch_weight is None else max_batch_weight
         self._is_tracked = is_tracked
+        self._keeps_order = keeps_order
+        self._ranked_since: float | None = None  # when the first entry with a priority came
+        # After so many seconds an entry starves, and leaves before higher priorities.
+        self._patience = math.inf if max_delay is None else max(10 * max_delay, 0.1)
         self.inbox: deque[Any] = deque()
         self.ended: deque[tuple[ItemFuture[Any] | Ticket, str]] = deque()  # see `account_for_ended`
         self.tallies = [Tally()]  # of flushes that aren't complete, and the open one at last
@@ -126,22 +129,45 @@ class PendingQueue:
     @property
     def oldest_since(self) -> float | None:
         """When the oldest collected entry came; None if none waits."""
-        return min((group.since for group in self._groups.values() if group.live and group.marks), default=None)
+        return min((group.since for group in self._groups.values() if group.live and group.is_dated), default=None)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether an entry with a priority ever came."""
+        return self._ranked_since is not None
 
     @property
     def undated_room(self) -> int:
         """How long the inbox may get before the next entry must be dated; 0 where each must be."""
         marks = self.only.marks
-        if self._is_tracked or not marks:
+        if self._is_tracked or self.is_ranked or not marks:
             return 0
         return self._max_batch_size - (self.only.tail - marks[-1][0])
 
     @property
     def missing_to_full(self) -> int:
         """How long the inbox must get before a batch may be full."""
-        return 1 if self._is_tracked else max(self.sizing.limit - self.only.live, 1)
+        return 1 if self._is_tracked or self.is_ranked else max(self.sizing.limit - self.only.live, 1)
 
     # What a user's thread may call
+
+    def enter(self, entries: Sequence[Any], now: float) -> None:
+        """Append entries to the inbox, dated; nothing enters if a key's equality raises.
+
+        Those of one call have the same priority.
+        """
+        first = entries[0] if entries else None
+        is_ranked = is_tracked(first) and first._priority != 0
+        if is_ranked and self._ranked_since is None:
+            self._ranked_since = now
+        if self._is_tracked or is_ranked:
+            # An add that saw a plain queue may bring a bare item.
+            entries = [entry if is_tracked(entry) else Ticket(entry) for entry in entries]
+            for entry in entries:
+                entry._since = now
+                self.place(entry)
+        self.date_next(now, len(entries))
+        self.inbox.extend(entries)
 
     def place(self, entry: ItemFuture[Any] | Ticket) -> None:
         """Give the entry its group; raises what its key's hash or equality raises."""
@@ -167,12 +193,34 @@ class PendingQueue:
         if not self._is_tracked:
             # Others may append meanwhile, but nobody else takes: these many are there.
             self.only.entries.extend(starmap(inbox.popleft, repeat((), len(inbox))))
-            return
+            if self._ranked_since is None:
+                return
+            self._track(self._ranked_since)
         while inbox:
             entry = inbox[0]
+            if not is_tracked(entry):
+                entry = inbox[0] = Ticket(entry)
+            if entry._place is None:  # it came as a plain queue's, just after that had become a tracked one
+                entry._since = self._ranked_since or 0.0
+                entry._place = self.only
             if not entry._is_collected:  # else Ctrl-C came before it left the inbox
                 self._collect_tracked(entry)
             inbox.popleft()
+
+    def _track(self, since: float) -> None:
+        """Make this a tracked queue, and put what waits in lanes."""
+        only = self.only
+        entries = only.tracked(since)
+        lanes = only.laned(entries)
+        order = deque(filter(is_live, entries)) if self._keeps_order else None
+        no_entries, no_marks = deque[Any](), deque[tuple[int, float]]()
+        # One straight line.
+        only.lanes = lanes
+        only.entries = no_entries
+        only.marks = no_marks
+        self._held = lanes.count
+        self._order = order
+        self._is_tracked = True
 
     def _collect_tracked(self, entry: ItemFuture[Any] | Ticket) -> None:
         group: Group = entry._place
@@ -180,7 +228,10 @@ class PendingQueue:
         self._touched[id(group)] = group
         if not group.live:
             group.marks.clear()
-        group.mark(group.tail, entry._since, self._max_batch_size)
+        lane = group.lane_for(entry)
+        lanes = group.lanes
+        if lanes is None:
+            group.mark(group.tail, entry._since, self._max_batch_size)
         if self._order is not None:
             if len(self._order) > 2 * self.count + _FEW:
                 self._order = deque(entry for entry in self._order if is_live(entry))
@@ -189,8 +240,10 @@ class PendingQueue:
         self.weight += weight
         group.weight += weight
         self._held += 1
+        if lanes is not None:
+            lanes.count += 1
         entry._is_collected = True
-        group.entries.append(entry)
+        lane.append(entry)
 
     def block(self, future: ItemFuture[Any]) -> None:
         """Note that a caller waits for `future`, which waits here."""
@@ -223,7 +276,7 @@ class PendingQueue:
         ended = self.ended
         while ended:
             entry, ending = ended[0]
-            group = entry._place if self._is_tracked else self.only
+            group = (entry._place if self._is_tracked else None) or self.only
             tally, weight = entry._tally, entry._weight
             self._touched[id(group)] = group
             self._husks += 1
@@ -245,16 +298,16 @@ class PendingQueue:
         """Take the husks out: they must not fill the memory, nor make what follows them look old."""
         for group in list(self._groups.values()):
             if group.husks:
-                kept, marks, seals = group.compacted()
-                removed = len(group.entries) - len(kept)
+                entries, lanes, marks, seals = group.compacted()
+                removed = group.size - (len(entries) if lanes is None else lanes.count)
                 group.head += removed
                 group.husks -= removed
-                group.entries, group.marks, group.seals = kept, marks, seals
+                group.entries, group.lanes, group.marks, group.seals = entries, lanes, marks, seals
                 self._husks -= removed
                 self._left += removed
                 self._held -= removed
                 self._touched[id(group)] = group
-            if not group.entries and not group.is_busy:
+            if not group.size and not group.is_busy:
                 self._free(group)
         self._forget_drift()
 
@@ -304,19 +357,23 @@ class PendingQueue:
         self.account_for_ended()
         self.collect()
         for group in list(self._groups.values()):
-            while group.live:
+            while group.live and group.size:
                 self._drop_head(group, counters, dropped)
             self._touched[id(group)] = group
         self._forget_drift()
 
     def _drop_head(self, group: Group, counters: Counters, dropped: list[Any]) -> None:
-        """End the group's oldest live entry, and take it out with the husks before it.
+        """End the group's first live entry, if there is one, and take it out with the husks before it.
 
         `dropped` may get an entry that still waits, if Ctrl-C comes right after: who reads that list goes by
         the state.
         """
+        lanes = group.lanes
         while True:
-            entry = group.entries[0]
+            if not group.size:
+                return  # a signal handler has just ended the last one
+            lane = group.entries if lanes is None else lanes.next_lane(-math.inf)
+            entry = lane[0]
             weight = entry._weight if is_tracked(entry) else None
             group.forget_passed()
             tally = group.seals[0][1] if group.seals else None
@@ -330,7 +387,9 @@ class PendingQueue:
             self._held -= 1
             group.husks -= 1
             group.head += 1
-            group.entries.popleft()
+            if lanes is not None:
+                lanes.count -= 1
+            lane.popleft()
         if weight is not None:
             entry._state = RUNNING  # claimed, for whoever settles it
             self.weight -= weight
@@ -342,7 +401,9 @@ class PendingQueue:
         self._left += 1
         self._held -= 1
         group.head += 1
-        group.entries.popleft()
+        if lanes is not None:
+            lanes.count -= 1
+        lane.popleft()
         if tally is not None:
             tally.ring_if_complete()
 
@@ -373,7 +434,7 @@ class PendingQueue:
         """Return the entries that wait in groups."""
         self.account_for_ended()
         self.collect()
-        return [entry for group in self._groups.values() for entry in group.entries if is_live(entry)]
+        return [entry for group in self._groups.values() for entry in group if is_live(entry)]
 
     def seal(self) -> Tally:
         """Close the open tally over all that waits; those groups may leave at once.
@@ -404,26 +465,33 @@ class PendingQueue:
         if not self._is_tracked:
             self._touched[id(self.only)] = self.only
         self.collect()
+        if self.is_ranked and type(self._offers) is Offers:
+            self._rank_offers()
         touched, self._touched = self._touched, {}
         for group in touched.values():
-            if group.live and not group.marks:  # its add was under way while the queue was emptied
+            if group.live and not group.is_dated:  # its add was under way while the queue was emptied
                 group.mark(group.head, now, self._max_batch_size)
             self._tidy(group)
             self._offer(group)
 
+    def _rank_offers(self) -> None:
+        """Have the groups leave by priority from now on."""
+        self._offers = RankedOffers(self._patience)
+        for group in self._groups.values():
+            group.offer = 0
+        self._touched |= self._groups
+
     def _tidy(self, group: Group) -> None:
         """Forget what lies behind the group's head; an empty group starts from nothing, or goes."""
         if group.live:
-            while group.entries and not is_live(group.entries[0]):  # or the next would look as old
+            while (lane := group.lane_of_husk()) is not None:  # or the next would look as old
                 self._account_left(group, 1, 1)
-                group.take(1)
+                group.take_from(lane)
             group.forget_passed()
             return
-        self._account_left(group, len(group.entries), group.husks)
+        self._account_left(group, group.size, group.husks)
         self._unblock(group, group.blocked)
-        group.entries.clear()
-        group.seals.clear()
-        group.weight = 0.0
+        group.clear()
         if self._is_tracked or not self.inbox:
             group.marks.clear()
         if not group.is_busy:
@@ -483,22 +551,23 @@ class PendingQueue:
             is_forced: Any may that can, where none is due by itself.
             is_eager: Those may that callers are blocked on, where none is due by itself.
         """
+        if self.ended:  # by a destructor on this very thread: nothing may be offered that isn't there
+            self.arrange(now)
         when = self.due_at(is_paused=is_paused)
         if when is not None and when <= now:
-            return self._offers.first()
+            return self._offers.due(now)
         if is_eager and self._eager:
-            return next(iter(self._eager.values()))
-        if is_forced:
-            return next((group for group in self._groups.values() if group.live and not group.is_busy), None)
-        return None
+            groups = self._eager.values()
+            return max(groups, key=lambda group: group.priority) if self.is_ranked else next(iter(groups))
+        return self._offers.forced(self._groups.values()) if is_forced else None
 
-    def cut(self, group: Group) -> Batch | None:
+    def cut(self, group: Group, now: float) -> Batch | None:
         """Take the next batch of `group`; None if there were only husks up to the next seal."""
         tally = group.seals[0][1] if group.seals else self.open_tally
-        most = group.seals[0][0] - group.head if group.seals else len(group.entries)
+        most = group.seals[0][0] - group.head if group.seals else group.size
         batch = Batch(self.next_number(), group, tally, group.since)
         if self._is_tracked:
-            self._take_weighed(batch, most)
+            self._take_weighed(batch, most, now - self._patience)
         else:
             self._take_counted(batch, most)
         size = batch.size
@@ -522,20 +591,24 @@ class PendingQueue:
             self._account_left(batch.group, count, batch.add(batch.group.take(count)))
             most -= count
 
-    def _take_weighed(self, batch: Batch, most: int) -> None:
-        """Fill the batch up to its weight as well."""
+    def _take_weighed(self, batch: Batch, most: int, starving_since: float) -> None:
+        """Fill the batch up to its weight as well, by priority where there is any."""
         group = batch.group
+        lanes = group.lanes
         for _ in range(most):
-            entry = group.entries[0]
+            lane = group.entries if lanes is None else lanes.next_lane(starving_since)
+            entry = lane[0]
             weight = entry._weight if is_live(entry) else 0.0
             if batch.items and batch.weight + weight > self._max_batch_weight:
                 break
-            self._account_left(group, 1, batch.add(group.take(1)))
+            self._account_left(group, 1, batch.add([group.take_from(lane)]))
             batch.weight += weight
             group.weight -= weight
             self.weight -= weight
             if batch.size == self.sizing.limit:
                 break
+        if lanes is not None:
+            batch.since = min((entry._since for entry in batch.entries), default=batch.since)
 
     def _account_left(self, group: Group, count: int, husks: int) -> None:
         self._left += count

@@ -38,6 +38,7 @@ OPTIONS: Final = st.fixed_dictionaries(
 WEIGHTS: Final = st.fixed_dictionaries(
     {"max_batch_weight": st.sampled_from([None, 4.0]), "max_pending_weight": st.sampled_from([None, 5.0])}
 )
+PRIORITIES: Final = st.sampled_from([0, 0, 3, 1, -2])
 _numbers = count()
 
 
@@ -55,6 +56,7 @@ class AnyUser(RuleBasedStateMachine):
         keys=st.sampled_from([None, 2, 3]),
         is_lent=st.sampled_from([False, False, True]),
         is_late=st.sampled_from([False, False, False, True]),
+        is_ranked=st.booleans(),
     )
     def make(
         self,
@@ -64,9 +66,11 @@ class AnyUser(RuleBasedStateMachine):
         *,
         is_lent: bool,
         is_late: bool,
+        is_ranked: bool,
     ) -> None:
         """Make a batcher with any options; its handler may come later, its executor from somebody else."""
         name = f"machine-{next(_numbers)}"
+        self.is_ranked = is_ranked
         self.options = options | ({"weigh": weigh, **weights} if weights else {})
         self.clock = FakeClock()
         self.key: Callable[[int], int] | None = None if keys is None else lambda item: item % keys
@@ -99,20 +103,29 @@ class AnyUser(RuleBasedStateMachine):
 
     # The user
 
-    @rule(timeout=st.sampled_from([None, None, 0.0, 2.0]))
-    def add(self, timeout: float | None) -> None:
+    @rule(timeout=st.sampled_from([None, None, 0.0, 2.0]), wish=PRIORITIES)
+    def add(self, timeout: float | None, wish: int) -> None:
         """Add an item, with or without a deadline of its own."""
-        self.ledger.offer(lambda item: self.batcher.add(item, timeout=timeout, block_timeout=0.0))
+        priority = wish if self.is_ranked else 0
+        self.ledger.offer(
+            lambda item: self.batcher.add(item, timeout=timeout, priority=priority, block_timeout=0.0), priority
+        )
 
-    @rule()
-    def put(self) -> None:
+    @rule(wish=PRIORITIES)
+    def put(self, wish: int) -> None:
         """Put an item."""
-        self.ledger.offer(lambda item: self.batcher.put(item, block_timeout=0.0))
+        priority = wish if self.is_ranked else 0
+        self.ledger.offer(lambda item: self.batcher.put(item, priority=priority, block_timeout=0.0), priority)
 
-    @rule(number=st.integers(1, 7), timeout=st.sampled_from([None, 2.0]))
-    def add_many(self, number: int, timeout: float | None) -> None:
+    @rule(number=st.integers(1, 7), timeout=st.sampled_from([None, 2.0]), wish=PRIORITIES)
+    def add_many(self, number: int, timeout: float | None, wish: int) -> None:
         """Add several items at once."""
-        self.ledger.offer_many(number, lambda items: self.batcher.add_many(items, timeout=timeout, block_timeout=0.0))
+        priority = wish if self.is_ranked else 0
+        self.ledger.offer_many(
+            number,
+            lambda items: self.batcher.add_many(items, timeout=timeout, priority=priority, block_timeout=0.0),
+            priority,
+        )
 
     @rule(number=st.integers(1, CALLERS))
     def add_blocking(self, number: int) -> None:

@@ -13,6 +13,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_failure", "_status", "_report", "_retry", "_pace", "_places", "_edges"),
     ("_future", "_turn", "_errand", "_throttle", "_breaker", "_metrics"),
     ("_settings", "_starts"),
+    ("_lanes",),
     ("_group",),
     ("_offers", "_held", "_sizing", "_regroup"),
     ("_pending", "_outcomes", "_workers"),

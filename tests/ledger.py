@@ -29,6 +29,7 @@ class Ledger:
     Attributes:
         futures: The futures of the items that entered with one.
         puts: The items that entered without.
+        priorities: What they were offered with.
         out_of_turn: Items of handlers and callbacks: others may be on their way in at the same time.
     """
 
@@ -42,6 +43,7 @@ class Ledger:
         self._records: list[BatchRecord] = []
         self.futures: dict[int, Future[Any]] = {}
         self.puts: list[int] = []
+        self.priorities: dict[int, int] = {}
         self.out_of_turn: set[int] = set()
 
     # What the batcher tells by its hooks; that each of them fails as well must change nothing.
@@ -63,9 +65,10 @@ class Ledger:
 
     # What the user does
 
-    def offer(self, call: Callable[[int], Future[Any] | None]) -> None:
+    def offer(self, call: Callable[[int], Future[Any] | None], priority: int = 0) -> None:
         """Make a call that adds an item, and note what became of it."""
         item = next(self._items)
+        self.priorities[item] = priority
         try:
             future = call(item)
         except (QueueFullError, BatcherClosedError):
@@ -82,9 +85,10 @@ class Ledger:
 
         self.offer(add)
 
-    def offer_many(self, number: int, call: Callable[[list[int]], list[Future[Any]]]) -> None:
+    def offer_many(self, number: int, call: Callable[[list[int]], list[Future[Any]]], priority: int = 0) -> None:
         """Make a call that adds several items, and note what became of them."""
         items = [next(self._items) for _ in range(number)]
+        self.priorities |= dict.fromkeys(items, priority)
         try:
             futures = call(items)
         except (QueueFullError, BatcherClosedError):
@@ -171,12 +175,12 @@ class Ledger:
         return "failed"
 
     def check_order(self, key: Callable[[int], Hashable]) -> None:
-        """Items of the same key were handed over first in, first out."""
+        """Items of the same key and priority were handed over first in, first out."""
         lines: dict[Hashable, list[int]] = {}
         for call in self._handler.calls:
             for item in call.items:
                 if item not in self.out_of_turn:
-                    lines.setdefault(key(item), []).append(item)
+                    lines.setdefault((key(item), self.priorities[item]), []).append(item)
         assert all(line == sorted(line) for line in lines.values())
 
 

@@ -11,17 +11,17 @@ from tests.lone_owner import LoneOwner
 OWNER = LoneOwner()
 
 
-def future(item: object = None, *, key: object = None, weight: float = 0.0) -> ItemFuture[Any]:
+def future(item: object = None, *, key: object = None, weight: float = 0.0, priority: int = 0) -> ItemFuture[Any]:
     """Make the entry of an add."""
     entry: ItemFuture[Any] = ItemFuture(item, OWNER)
-    entry._key, entry._weight = key, weight
+    entry._key, entry._weight, entry._priority = key, weight, priority
     return entry
 
 
-def ticket(item: object = None, *, key: object = None, weight: float = 0.0) -> Ticket:
-    """Make the entry of a put that has a key or a weight."""
+def ticket(item: object = None, *, key: object = None, weight: float = 0.0, priority: int = 0) -> Ticket:
+    """Make the entry of a put that has a key, a weight or a priority."""
     entry = Ticket(item)
-    entry._key, entry._weight = key, weight
+    entry._key, entry._weight, entry._priority = key, weight, priority
     return entry
 
 
@@ -32,13 +32,7 @@ def futures(count: int, *, key: object = None) -> list[ItemFuture[Any]]:
 
 def enter(queue: PendingQueue, *entries: Any, now: float = 0.0) -> None:
     """Let entries in, as the slow way of an add does."""
-    if queue._is_tracked:
-        for entry in entries:
-            entry._since = now
-            queue.place(entry)
-    else:
-        queue.date_next(now, len(entries))
-    queue.inbox.extend(entries)
+    queue.enter(entries, now)
 
 
 def end(queue: PendingQueue, entry: Any, ending: str = "cancelled", *, is_nested: bool = False) -> None:
@@ -56,7 +50,7 @@ def cut(queue: PendingQueue, now: float, *, is_paused: bool = False, is_forced: 
     """Take the next batch that may leave, as the flusher does."""
     queue.arrange(now)
     while (group := queue.next_due(now, is_paused=is_paused, is_forced=is_forced)) is not None:
-        batch = queue.cut(group)
+        batch = queue.cut(group, now)
         if batch is not None:
             return batch
     return None

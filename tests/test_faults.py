@@ -93,10 +93,10 @@ def test_row_07_cancel_as_the_batch_is_cut(make: Maker, clock: FakeClock) -> Non
     queue = batcher._line.queue
     real = queue.cut
 
-    def cancel_first(group: Any) -> Any:
+    def cancel_first(group: Any, now: float) -> Any:
         queue.cut = real  # type: ignore[method-assign]
         cancelling = elsewhere(futures[1].cancel)  # has to wait for the lock that is held here
-        batch = real(group)
+        batch = real(group, now)
         cancellings.append(cancelling)
         return batch
 

@@ -30,6 +30,7 @@ class Scene:
 
     options: dict[str, Any]
     waiting: int
+    priorities: tuple[int, ...] = (0,)
     delivered: list[Any] = field(default_factory=list)
     nested: list[Future[Any]] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
@@ -39,7 +40,10 @@ class Scene:
         self.batcher: Batcher[Any, Any] = Batcher(self.handle, **{"max_delay": 0.0, **self.options})
         if self.waiting:
             self.batcher.pause()
-        self.futures = [self.batcher.add(f"waiting {number}") for number in range(self.waiting)]
+        self.futures = [
+            self.batcher.add(f"waiting {number}", priority=self.priorities[number % len(self.priorities)])
+            for number in range(self.waiting)
+        ]
         self.bells = [Bell() for _ in self.futures]
         for future, bell in zip(self.futures, self.bells, strict=True):
             future._watched(lambda watch, bell=bell: watch.bells.append(bell))  # type: ignore[attr-defined]
@@ -104,6 +108,19 @@ def add_put_status_cancel(scene: Scene) -> None:
     scene.batcher.status()
 
 
+def add_with_priorities(scene: Scene) -> None:
+    """Do what a signal handler may do, with priorities."""
+    try:
+        scene.nested += [scene.batcher.add(("high", len(scene.nested)), priority=9) for _ in range(2)]
+        scene.batcher.put(("low", len(scene.nested)), priority=-1)
+        scene.batcher.put(("plain", len(scene.nested)))
+    except BatcherClosedError:
+        pass  # the interrupted code had begun to close
+    for future in scene.nested[-1:] + scene.futures[:1]:
+        future.cancel()
+    scene.batcher.status()
+
+
 def add_and_flush(scene: Scene) -> None:
     """Add and flush; a flush that doesn't refuse must get all through."""
     try:
@@ -137,6 +154,26 @@ def pause_and_resume(scene: Scene) -> None:
     scene.batcher.resume()
 
 
+def put_and_add_with_a_priority(scene: Scene) -> None:
+    """Have bare items in the inbox as the first priority comes."""
+    scene.batcher.put("bare")
+    scene.batcher.add("new", priority=1)
+    scene.batcher.status()
+
+
+def cancel_all(scene: Scene) -> None:
+    """Cancel all that waits."""
+    for future in scene.futures:
+        future.cancel()
+
+
+def add_put_and_status(scene: Scene) -> None:
+    """Add with priorities, and look."""
+    scene.batcher.add("new", priority=2)
+    scene.batcher.put("new too")
+    scene.batcher.status()
+
+
 KEYED = {"batch_key": lambda item: item[0]}
 WEIGHED = {"weigh": lambda item: 1.0, "max_batch_weight": 2.0}
 SMALL = {"max_pending": 3}
@@ -149,6 +186,7 @@ class Operation:
     call: Callable[[Scene], object]
     options: dict[str, Any] = field(default_factory=dict)
     waiting: int = 3
+    priorities: tuple[int, ...] = (0,)
 
 
 OPERATIONS = {
@@ -162,6 +200,33 @@ OPERATIONS = {
     "put with a key": Operation(lambda scene: scene.batcher.put("new"), KEYED),
     "add_many": Operation(lambda scene: scene.batcher.add_many(["a", "b", "c"]), {"max_pending": 100}),
     "add_many with deadlines": Operation(lambda scene: scene.batcher.add_many(["a", "b"], timeout=60)),
+    "first add with a priority": Operation(lambda scene: scene.batcher.add("new", priority=1), waiting=0),
+    "add with a priority": Operation(lambda scene: scene.batcher.add("new", priority=1)),
+    "add with a priority among others": Operation(
+        lambda scene: scene.batcher.add("new", priority=1), priorities=(0, 2, 1)
+    ),
+    "add without a priority among others": Operation(lambda scene: scene.batcher.add("new"), priorities=(0, 2)),
+    "put with a priority": Operation(lambda scene: scene.batcher.put("new", priority=-1)),
+    "put without a priority among others": Operation(lambda scene: scene.batcher.put("new"), priorities=(0, 2)),
+    "put without a priority, and one that has": Operation(put_and_add_with_a_priority),
+    "add with a priority and a key": Operation(lambda scene: scene.batcher.add("new", priority=1), KEYED),
+    "add_many with a priority": Operation(
+        lambda scene: scene.batcher.add_many(["a", "b"], priority=1), {"max_pending": 300}
+    ),
+    "add with a priority that drops the oldest": Operation(
+        lambda scene: scene.batcher.add("new", priority=1), {**SMALL, "overflow": "drop_oldest"}
+    ),
+    "cancel among priorities": Operation(lambda scene: scene.futures[1].cancel(), priorities=(0, 2, 1)),
+    "cancel of all among priorities": Operation(cancel_all, priorities=(0, 2, 1)),
+    "status with priorities": Operation(add_put_and_status, priorities=(0, 2)),
+    "flush with priorities": Operation(lambda scene: scene.batcher.flush(PATIENCE), priorities=(0, 2, 1)),
+    "flush with priorities and keys": Operation(
+        lambda scene: scene.batcher.flush(PATIENCE), KEYED, priorities=(0, 2, 1)
+    ),
+    "close with priorities": Operation(lambda scene: scene.batcher.close(PATIENCE), priorities=(0, 2, 1)),
+    "close without draining, with priorities": Operation(
+        lambda scene: scene.batcher.close(PATIENCE, drain=False), priorities=(0, 2, 1)
+    ),
     "add refused": Operation(lambda scene: scene.batcher.add("new"), {**SMALL, "overflow": "raise"}),
     "add that drops the oldest": Operation(
         lambda scene: scene.batcher.add("new"), {**SMALL, "overflow": "drop_oldest"}
@@ -188,6 +253,7 @@ OPERATIONS = {
         ctrl_c,
         # Each of these meets every place with threads of its own: a minute and a half in all.
         pytest.param(add_put_status_cancel, marks=pytest.mark.stress),
+        pytest.param(add_with_priorities, marks=pytest.mark.stress),
         pytest.param(add_and_flush, marks=pytest.mark.stress),
         pytest.param(close, marks=pytest.mark.stress),
     ],
@@ -195,7 +261,9 @@ OPERATIONS = {
 def test_row_18_anything_may_come_on_top_of_anything(name: str, act: Callable[[Scene], object]) -> None:
     """Whatever interrupts the library, wherever it does: no deadlock, no lock held, each item ends exactly once."""
     operation = OPERATIONS[name]
-    places = at_each_place(lambda place: Scene(operation.options, operation.waiting).run(operation.call, act, place))
+    places = at_each_place(
+        lambda place: Scene(operation.options, operation.waiting, operation.priorities).run(operation.call, act, place)
+    )
 
     assert places > 3
 

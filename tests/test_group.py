@@ -176,7 +176,7 @@ def test_compacted_group_has_no_husks(group: Group) -> None:
     group.seals.extend([(14, tally), (18, later)])
     cancel(group, 0, 3, 4, 7)
 
-    kept, marks, seals = group.compacted()
+    kept, _, marks, seals = group.compacted()
     assert list(kept) == [entries[1], entries[2], entries[5], entries[6]]
     # Four have left, so the first that waits is at 14.
     assert list(marks) == [(14, 1.0), (16, 2.0), (17, 3.0)]
@@ -191,7 +191,7 @@ def test_seal_over_husks_alone_is_gone_when_compacted(group: Group) -> None:
     group.seals.append((2, tally))
     cancel(group, 0, 1)
 
-    kept, marks, seals = group.compacted()
+    kept, _, marks, seals = group.compacted()
     assert len(kept) == 2
     assert list(marks) == [(2, 1.0)]
     assert list(seals) == []
@@ -204,7 +204,8 @@ def test_group_of_husks_is_empty_when_compacted(group: Group) -> None:
     group.seals.append((3, Tally()))
     cancel(group, 0, 1, 2)
 
-    assert [list(part) for part in group.compacted()] == [[], [], []]
+    kept, lanes, marks, seals = group.compacted()
+    assert (list(kept), lanes, list(marks), list(seals)) == ([], None, [], [])
 
 
 def test_mark_before_the_head_stays_when_compacted(group: Group) -> None:
@@ -214,6 +215,6 @@ def test_mark_before_the_head_stays_when_compacted(group: Group) -> None:
     group.marks.append((3, 1.0))
     cancel(group, 0)
 
-    kept, marks, _ = group.compacted()
+    kept, _, marks, _ = group.compacted()
     assert len(kept) == 2
     assert list(marks) == [(6, 1.0)]

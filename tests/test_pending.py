@@ -6,8 +6,9 @@ Keys are in `test_pending_keys`, weights in `test_pending_weights`, flushes and 
 
 import pytest
 
-from batcher._pending import SEALED, PendingQueue
-from tests.queue_play import cut, cut_all, end, enter, future, futures, items, ticket
+from batcher._offers import SEALED
+from batcher._pending import PendingQueue
+from tests.queue_play import cut, cut_all, drop_all, end, enter, future, futures, items, ticket
 
 
 def make(max_batch_size: int = 3, max_delay: float | None = 10.0) -> PendingQueue:
@@ -190,7 +191,7 @@ def test_date_is_kept_while_an_item_is_on_its_way() -> None:
     queue.inbox.append("d")
     group = queue.next_due(1.0, is_paused=False, is_forced=False)
     assert group is not None
-    assert items(queue.cut(group)) == ["a", "b", "c"]
+    assert items(queue.cut(group, 1.0)) == ["a", "b", "c"]
     queue.arrange(2.0)
 
     assert queue.due_at(is_paused=False) == 11.0
@@ -245,13 +246,46 @@ def test_item_cancelled_as_its_batch_is_cut_counts_once() -> None:
     group = queue.next_due(10.0, is_paused=False, is_forced=False)
     end(queue, entries[0], is_nested=True)
     assert group is not None
-    assert items(queue.cut(group)) == [1]
+    assert items(queue.cut(group, 10.0)) == [1]
     queue.arrange(10.0)
 
     assert (queue.count, queue.accepted) == (0, 2)
     enter(queue, "next", now=20.0)
     assert items(cut(queue, 30.0)) == ["next"]
     assert (queue.count, queue.accepted) == (0, 3)
+
+
+def test_last_item_cancelled_as_its_batch_is_chosen() -> None:
+    """A destructor that cancels the only item, on the thread that chooses the batch, leaves nothing to choose."""
+    queue = make()
+    entry = future("only")
+    enter(queue, entry)
+    queue.arrange(10.0)
+    group = queue.next_due(10.0, is_paused=False, is_forced=False)
+    end(queue, entry, is_nested=True)
+
+    assert group is not None
+    assert queue.cut(group, 10.0) is None
+    assert queue.next_due(10.0, is_paused=False, is_forced=True) is None
+    assert (queue.count, queue.accepted) == (0, 1)
+
+
+def test_last_item_cancelled_as_all_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that cancels the only item, while all are being dropped, leaves nothing to drop."""
+    queue = make()
+    entry = future("only")
+    enter(queue, entry)
+    collect = PendingQueue.collect
+
+    def collect_then_cancel(self: PendingQueue) -> None:
+        collect(self)
+        end(queue, entry, is_nested=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PendingQueue, "collect", collect_then_cancel)
+        assert drop_all(queue) == []
+    queue.arrange(0.0)
+    assert (queue.count, queue.accepted) == (0, 1)
 
 
 def test_queue_of_husks_starts_anew() -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from batcher._clock import Bell
 from batcher._group import Group
-from batcher._pending import SEALED, PendingQueue
+from batcher._offers import SEALED
+from batcher._pending import PendingQueue
 from batcher._status import Tally
 from tests.queue_play import (
     cut,

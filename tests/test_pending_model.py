@@ -10,10 +10,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batcher._clock import Bell
 from batcher._group import Batch, Group, is_tracked
+from batcher._offers import SEALED
 from batcher._pending import PendingQueue
 from batcher._status import Tally
 from tests.queue_play import drop_all, drop_oldest, end, enter, finish, future, ticket
 
+PRIORITIES = st.sampled_from([0, 0, 0, 7, 2, 1, -3])
 KINDS = st.lists(st.sampled_from(["future", "ticket", "bare"]), min_size=1, max_size=5)
 
 
@@ -27,6 +29,7 @@ class Record:
     came: float
     weight: float
     is_first: bool  # nothing of its key waited as it came
+    priority: int = 0
     tally: Tally | None = None  # of the flush that sealed it
     fate: str = "waits"
 
@@ -40,10 +43,22 @@ class QueueModel(RuleBasedStateMachine):
         limit=st.sampled_from([None, 6.0]),
         is_weighed=st.booleans(),
         is_keyed=st.booleans(),
+        is_ranked=st.booleans(),
     )
-    def make(self, *, size: int, delay: float | None, limit: float | None, is_weighed: bool, is_keyed: bool) -> None:
+    def make(
+        self,
+        *,
+        size: int,
+        delay: float | None,
+        limit: float | None,
+        is_weighed: bool,
+        is_keyed: bool,
+        is_ranked: bool,
+    ) -> None:
         """Make the queue, and an empty reference."""
         self.size, self.delay, self.is_weighed, self.is_keyed = size, delay, is_weighed, is_keyed
+        self.is_ranked = is_ranked
+        self.patience = math.inf if delay is None else max(10 * delay, 0.1)
         self.limit = limit if is_weighed and limit is not None else math.inf
         self.queue = PendingQueue(
             max_batch_size=size,
@@ -104,13 +119,43 @@ class QueueModel(RuleBasedStateMachine):
     def next_batch(self, key: object) -> list[Record]:
         """What the next batch of a key holds: of one flush, as many and as much as a batch may."""
         records = self.waiting_of(key)
+        records = [record for record in records if record.tally is records[0].tally]
         taken: list[Record] = []
-        for record in records:
-            is_too_heavy = sum(other.weight for other in taken) + record.weight > self.limit
-            if len(taken) == self.size or record.tally is not records[0].tally or (taken and is_too_heavy):
+        while records and len(taken) < self.size:
+            record = self.next_of(records)
+            if taken and sum(other.weight for other in taken) + record.weight > self.limit:
                 break
             taken.append(record)
+            records.remove(record)
         return taken
+
+    def next_of(self, records: list[Record]) -> Record:
+        """What leaves first: what starves, by age, or the highest priority, in order of arrival."""
+        starving = [record for record in records if self.date(record) <= self.now - self.patience]
+        if starving:
+            return min(starving, key=lambda record: (self.date(record), -record.priority))
+        return max(records, key=lambda record: record.priority)
+
+    def date(self, record: Record) -> float:
+        """When an entry came, as the queue knows it: a plain queue that becomes a tracked one knows it roughly."""
+        entry = record.entry
+        return entry._since if is_tracked(entry) and self.queue._is_tracked else record.came
+
+    def check_choice(self, group: Group, *, is_paused: bool) -> None:
+        """Of the groups that may leave, none ranks above the one that does."""
+        free = [group for group in self.queue._groups.values() if group.live and not group.is_busy]
+        when = {group: self.queue._leaves_at(group) for group in free}
+        due = [group for group in free if (at := when[group]) is not None and at <= self.now]
+        if is_paused:
+            due = [group for group in due if when[group] == SEALED]
+
+        def rank(group: Group) -> tuple[bool, float, int]:
+            records = self.waiting_of(group.key)
+            priority = max((record.priority for record in records if record.tally is records[0].tally), default=0)
+            is_starving = due and group.since <= self.now - self.patience
+            return when[group] == SEALED, -group.since if is_starving else -math.inf, 0 if is_starving else priority
+
+        assert rank(group) == max(map(rank, due or free))
 
     def record_of(self, entry: Any) -> Record:
         """Find an entry; bare items are all different."""
@@ -118,24 +163,26 @@ class QueueModel(RuleBasedStateMachine):
 
     # What can happen
 
-    @rule(kinds=KINDS, key=st.integers(0, 2), weight=st.integers(0, 6))
-    def enter(self, kinds: list[str], key: int, weight: int) -> None:
+    @rule(kinds=KINDS, key=st.integers(0, 2), weight=st.integers(0, 6), priority=PRIORITIES)
+    def enter(self, kinds: list[str], key: int, weight: int, priority: int) -> None:
         """Items come in together, the slow way."""
+        own_priority = priority if self.is_ranked else 0
         own_key = key if self.is_keyed else None
         own_weight = float(weight) if self.is_weighed else 0.0
         for kind in kinds:
             is_first = not self.waiting_of(own_key)
             item = f"item {len(self.records)}"
-            needs_state = self.is_keyed or self.is_weighed
+            needs_state = self.is_keyed or self.is_weighed or own_priority
             make = future if kind == "future" else ticket if kind == "ticket" or needs_state else None
-            entry = item if make is None else make(item, key=own_key, weight=own_weight)
-            self.records.append(Record(entry, item, own_key, self.now, own_weight, is_first))
+            entry = item if make is None else make(item, key=own_key, weight=own_weight, priority=own_priority)
+            self.records.append(Record(entry, item, own_key, self.now, own_weight, is_first, own_priority))
         enter(self.queue, *(record.entry for record in self.records[-len(kinds) :]), now=self.now)
 
     @rule(kind=st.sampled_from(["future", "bare"]))
     def slip_in(self, kind: str) -> None:
-        """An item comes in the fast way, if that is open: an append and nothing else."""
-        if len(self.queue.inbox) >= self.queue.undated_room:
+        """An item comes in the fast way, if that is open or was just now: an append and nothing else."""
+        was_open = self.queue._ranked_since == self.now and not (self.is_keyed or self.is_weighed)
+        if len(self.queue.inbox) >= self.queue.undated_room and not was_open:
             return
         item = f"item {len(self.records)}"
         entry = future(item) if kind == "future" else item
@@ -194,17 +241,19 @@ class QueueModel(RuleBasedStateMachine):
         batch: Batch | None = None
         while batch is None:
             group = self.queue.next_due(self.now, is_paused=is_paused, is_forced=is_forced)
+            if group is not None and self.queue.is_ranked:
+                self.check_choice(group, is_paused=is_paused)
             if group is None:
                 assert not due, "something is due and doesn't leave"
                 assert not is_forced or not self.free_keys(), "something may leave and doesn't"
                 return
-            batch = self.queue.cut(group)
+            batch = self.queue.cut(group, self.now)
         self.check_batch(batch, batch.group, may_leave=is_forced or batch.group.key in due)
 
     def check_batch(self, batch: Batch, group: Group, *, may_leave: bool) -> None:
         """Compare a batch with what the reference would have sent."""
         expected = self.next_batch(group.key)
-        oldest = expected[0]
+        oldest = min(expected, key=lambda record: record.came)
         assert group.key in self.free_keys()
         assert batch.items == [record.item for record in expected]
         assert batch.entries == [record.entry for record in expected]
@@ -213,6 +262,7 @@ class QueueModel(RuleBasedStateMachine):
         assert self.earliest(oldest) <= batch.since <= oldest.came
         if not may_leave:
             assert self.delay is not None
+            oldest = self.waiting_of(group.key)[0]
             assert self.earliest(oldest) + self.delay <= self.now, "a batch left too early"
         for record in expected:
             record.fate = "running"
@@ -249,6 +299,13 @@ class QueueModel(RuleBasedStateMachine):
         self.queue.account_for_ended()
         self.queue.collect()
         waiting = self.waiting()
+        if self.queue._is_tracked:
+            # Bare items became tickets, dated as well as the queue knew.
+            tickets = {entry._result: entry for entry in self.queue.waiting()}
+            for record in waiting:
+                if not is_tracked(record.entry):
+                    record.entry = tickets[record.item]
+                assert self.earliest(record) <= record.entry._since <= record.came
         assert self.queue.count == len(waiting)
         assert self.queue.accepted == len(self.records)
         assert math.isclose(self.queue.weight, sum(record.weight for record in waiting), abs_tol=1e-9)
@@ -270,7 +327,7 @@ class QueueModel(RuleBasedStateMachine):
             return
         waiting = len(self.waiting())
         groups = self.queue._groups.values()
-        assert sum(len(group.entries) for group in groups) + len(self.queue.inbox) <= waiting + max(waiting, 64) + 1
+        assert sum(group.size for group in groups) + len(self.queue.inbox) <= waiting + max(waiting, 64) + 1
         busy = {batch.group.key for batch in self.running}
         assert not self.is_keyed or len(self.queue._by_key) <= len({r.key for r in self.waiting()} | busy) + len(
             self.queue._touched

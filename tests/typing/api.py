@@ -250,6 +250,8 @@ def batcher() -> None:
     assert_type(users.add(1).result(), User)
     assert_type(users.add(1, timeout=1.0, block_timeout=None).exception(), BaseException | None)
     assert_type(users.add_many([1, 2]), list[Future[User]])
+    assert_type(users.add(1, priority=2), Future[User])
+    assert_type(users.add_many([1, 2], priority=-1), list[Future[User]])
     assert_type(users.map(range(3)), Iterator[User])
     assert_type(users.flush(1.0), FlushReport)
     assert_type(users.close(drain=False), FlushReport)
@@ -269,6 +271,7 @@ def wrong_items() -> None:
     users.add_many(["1"])  # type: ignore[list-item]
     users.map(["1"])  # type: ignore[list-item]
     users.put(1, timeout=1.0)  # type: ignore[call-arg]
+    users.put(1, priority="high")  # type: ignore[arg-type]
     Batcher(load, 10)  # type: ignore[call-arg]
     Batcher(load, weigh=str)  # type: ignore[arg-type]
 
