@@ -8,24 +8,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from batcher import _flusher
+from batcher._cache import MISS
 from batcher._drain import close, flush, request_flush
 from batcher._failure import Failure
+from batcher._flights import with_members
 from batcher._future import ItemFuture, claim_locked, settle_locked
 from batcher._group import Ticket, is_tracked
-from batcher._intake import Intake
+from batcher._intake import CLOSED, Intake
 from batcher._lifecycle import hook_exit, register, watch
 from batcher._line import Line, nothing
 from batcher._options import check_callable, check_flag, check_priority, check_seconds, check_weight
 from batcher._process import alive, check_process
 from batcher._settings import Settings
-from batcher.errors import ItemTooHeavyError, QueueFullError
+from batcher._status import State
+from batcher.errors import BatcherClosedError, ItemTooHeavyError, QueueFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
     from concurrent.futures import Executor, Future
     from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import Self
+    from typing import Literal, Self
 
     from batcher._breaker import CircuitBreaker
     from batcher._retry import RetryPolicy
@@ -82,6 +85,8 @@ class Batcher(Generic[T, R]):
         max_batch_weight: float | None = None,
         weigh: Callable[[T], float] | None = None,
         batch_key: Callable[[T], Hashable] | None = None,
+        dedup_key: Callable[[T], Hashable] | Literal[True] | None = None,
+        cache: MutableMapping[Any, Any] | None = None,
         max_pending: int = 10_000,
         max_pending_weight: float | None = None,
         overflow: str = "block",
@@ -115,6 +120,12 @@ class Batcher(Generic[T, R]):
             weigh: Returns an item's weight, a finite number of 0 or more. Called in `add`.
             batch_key: Returns an item's key. Items of different keys never share a call; of one key, one
                 call runs at a time, in order. Called in `add`.
+            dedup_key: Returns an item's identity, True takes the item itself: items of equal keys that are
+                under way at the same time share one place in a handler call, and its result. Each keeps its
+                own future, timeout and cancel. A key of None is shared with nobody. Called in `add`. A
+                mapping that the handler returns is looked up by it.
+            cache: Results by dedup key, a `cachetools.TTLCache`, say; it is used under a lock. Errors are
+                never kept. A cache that raises is a miss, and is logged.
             max_pending: The most items that wait; items in a handler don't count.
             max_pending_weight: The most that the waiting items may weigh together; needs `weigh`.
             overflow: What `add` does when there is no room. "block": wait for it. "raise": raise
@@ -157,6 +168,8 @@ class Batcher(Generic[T, R]):
             max_batch_weight=max_batch_weight,
             weigh=weigh,
             batch_key=batch_key,
+            dedup_key=dedup_key,
+            cache=cache,
             max_pending=max_pending,
             max_pending_weight=max_pending_weight,
             overflow=overflow,
@@ -303,14 +316,14 @@ class Batcher(Generic[T, R]):
         rank = check_priority(priority)
         if not futures:
             return []
-        for future in futures:
-            self._prepare(future, rank)
-        entered, error = self._enter(futures, until)
+        refused, error = self._enter([self._prepared(future, rank) for future in futures], until)
         if error is not None:
-            if self._options.overflow != "block" or (not entered and not isinstance(error, QueueFullError)):
+            if self._options.overflow != "block" or (
+                len(refused) == len(futures) and not isinstance(error, QueueFullError)
+            ):
                 raise error
-            self._fail(futures[entered:], error)
-        self._set_deadlines(futures[:entered], seconds)
+            self._fail(refused, error)
+        self._set_deadlines([future for future in futures if not future.done()], seconds)
         return list(futures)
 
     def map(self, items: Iterable[T], *, timeout: float | None = None) -> Iterator[R]:
@@ -467,14 +480,19 @@ class Batcher(Generic[T, R]):
         limits = [limit for limit in (seconds, blocks) if limit is not None]
         return None if seconds is None else now + seconds, now + min(limits) if limits else None
 
-    def _prepare(self, entry: ItemFuture[R] | Ticket, priority: int) -> None:
-        """Set the entry's priority, and ask the user's functions for its key and weight."""
-        options = self._options
+    def _prepared(self, member: ItemFuture[R] | Ticket, priority: int) -> ItemFuture[R] | Ticket:
+        """Return what stands for an item in the queue, with all that the user's functions say of it."""
+        options, entry = self._options, member
+        if options.dedup_key is not None:
+            shared_key = options.dedup_key(member._result)
+            hash(shared_key)  # here, where what it raises refuses the item
+            entry = Ticket(member._result)
+            entry.share(member, shared_key)
         if priority:
             entry._priority = priority
         if options.batch_key is not None:
             key = options.batch_key(entry._result)
-            hash(key)  # here, where what it raises refuses the item
+            hash(key)
             entry._key = key
         if options.weigh is not None:
             weight = check_weight(options.weigh(entry._result))
@@ -483,6 +501,7 @@ class Batcher(Generic[T, R]):
                 if limit is not None and weight > limit:
                     raise ItemTooHeavyError(f"the item weighs {weight}, and {name} is {limit}")
             entry._weight = weight
+        return entry
 
     def _add_slowly(
         self,
@@ -494,18 +513,49 @@ class Batcher(Generic[T, R]):
         """Let one entry in by all the rules."""
         deadline, until = self._limits(timeout, block_timeout)
         rank = check_priority(priority)
-        if self._options.is_tracked or rank:
-            self._prepare(entry, rank)
-        _, error = self._enter([entry], until)
+        prepared = self._prepared(entry, rank) if self._options.is_tracked or rank else entry
+        _, error = self._enter([prepared], until)
         if error is not None:
             raise error
         if deadline is not None:
             self._set_deadlines([entry], deadline)
 
-    def _enter(self, entries: list[Any], until: float | None) -> tuple[int, BatcherError | None]:
-        entered = self._intake.admit(entries, until)
+    def _enter(self, entries: list[Any], until: float | None) -> tuple[list[Any], BatcherError | None]:
+        """Let entries in, but for those whose results are known; return those that had to stay outside, and why."""
+        known = self._known(entries)
+        unknown = [entry for entry in entries if id(entry) not in known] if known else entries
+        entered, error = self._intake.admit(unknown, until)
+        refused = unknown[entered:]
+        if known and error is None:
+            hits = [entry for entry in entries if id(entry) in known]
+            error = self._settle_known(hits, known)
+            refused = [] if error is None else hits
         _flusher.run_all_here(self._line)
-        return entered
+        return refused, error
+
+    def _known(self, tickets: list[Ticket]) -> dict[int, Any]:
+        """Return the results that the cache has, by the ticket's id."""
+        cache = self._line.cache
+        if cache is None:
+            return {}
+        results = {id(ticket): cache.look_up(ticket.shared_key) for ticket in tickets if ticket.shared_key is not None}
+        return {number: result for number, result in results.items() if result is not MISS}
+
+    def _settle_known(self, tickets: list[Ticket], results: dict[int, Any]) -> BatcherError | None:
+        """Settle items whose results the cache had; return why not, if so."""
+        line = self._line
+        with line.lock:
+            if line.state is not State.OPEN:
+                line.counters.refused += len(tickets)
+                return BatcherClosedError(CLOSED)
+            for ticket in tickets:
+                line.counters.passed += 1
+                line.counters.succeeded += 1
+                line.counters.deduplicated += 1
+                for member in with_members([ticket]):
+                    if type(member) is ItemFuture:
+                        settle_locked(member, results[id(ticket)])
+        return None
 
     def _set_deadlines(self, futures: list[ItemFuture[R]], deadline: float | None) -> None:
         if deadline is None:
@@ -517,12 +567,12 @@ class Batcher(Generic[T, R]):
         _flusher.relieve(line)
         line.wake()
 
-    def _fail(self, futures: list[ItemFuture[R]], error: BatcherError) -> None:
-        """Settle futures whose items never entered."""
+    def _fail(self, entries: list[Any], error: BatcherError) -> None:
+        """Settle the futures of items that never entered."""
         with self._line.lock:
-            for future in futures:
+            for future in with_members(entries):
                 claim_locked(future)
-                settle_locked(future, Failure(error, shared=len(futures) > 1))
+                settle_locked(future, Failure(error, shared=len(entries) > 1))
 
 
 def _start(line: Line) -> None:

@@ -11,10 +11,10 @@ from batcher._batcher import Batcher
 from batcher._line import nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
     from concurrent.futures import Executor, Future
     from contextlib import AbstractContextManager
-    from typing import Self, Unpack
+    from typing import Literal, Self, Unpack
 
     from batcher._breaker import CircuitBreaker
     from batcher._retry import RetryPolicy
@@ -38,6 +38,8 @@ class BatcherOptions(TypedDict, total=False):
     max_batch_weight: float | None
     weigh: Callable[[Any], float] | None
     batch_key: Callable[[Any], Hashable] | None
+    dedup_key: Callable[[Any], Hashable] | Literal[True] | None
+    cache: MutableMapping[Any, Any] | None
     max_pending: int
     max_pending_weight: float | None
     overflow: str

@@ -90,12 +90,12 @@ def run(line: Line, batch: Batch, *, is_inline: bool = False) -> None:
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
         outcomes = fail_all(len(batch.entries), trim(error))
     else:
-        outcomes = match(batch.items, returned)
+        outcomes = match(batch.items, returned, None if line.flights is None else batch.keys)
         del returned
     finish(line, batch, outcomes)
 
 
-def outcomes_of(batch: Batch, future: Future[object]) -> list[Any]:
+def outcomes_of(line: Line, batch: Batch, future: Future[object]) -> list[Any]:
     """Return the outcomes of a batch that a borrowed executor ran."""
     try:
         returned = future.result(0)
@@ -105,4 +105,4 @@ def outcomes_of(batch: Batch, future: Future[object]) -> list[Any]:
         return fail_all(len(batch.entries), failure)
     except BaseException as error:  # noqa: BLE001 - the handler's, or the executor's own
         return fail_all(len(batch.entries), trim(error))
-    return match(batch.items, returned)
+    return match(batch.items, returned, None if line.flights is None else batch.keys)

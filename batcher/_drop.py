@@ -7,12 +7,14 @@ from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
 from batcher._failure import Failure
+from batcher._flights import live_members, with_members
 from batcher._future import ItemFuture, cancelled_state, settle_locked
 from batcher._group import Ticket, is_tracked
 from batcher._tell import call_hook, tell_futures
 from batcher.errors import BatcherClosedError
 
 if TYPE_CHECKING:
+    from batcher._flights import Flights
     from batcher._group import Batch
     from batcher._line import Line
     from batcher.errors import BatcherError
@@ -56,6 +58,8 @@ def cancel_unsent(line: Line) -> None:
     try:
         with line.lock:
             waiting = line.queue.waiting()
+            if line.flights is not None:
+                waiting = [member for ticket in waiting for member in live_members(ticket)]
             items = [entry._result for entry in waiting if type(entry) is ItemFuture]  # until the lock is released
             for future in waiting:
                 if type(future) is ItemFuture:
@@ -85,6 +89,8 @@ def settle_dropped(
     """
     if not dropped:
         return
+    if line.flights is not None:
+        _share(line, line.flights, dropped)
     error = kind(reason)
     error.__cause__ = cause
     failure = Failure(error, shared=len(dropped) > 1)
@@ -106,6 +112,20 @@ def settle_dropped(
             _tell_dropped(line, entry, item, error)
     finally:
         del dropped[:told]
+
+
+def _share(line: Line, flights: Flights, dropped: list[Any]) -> None:
+    """Put the members in the place of dropped tickets, and count those beyond the tickets."""
+    with line.lock:
+        for ticket in dropped:
+            if type(ticket) is Ticket and ticket.members is not None:
+                flights.free(ticket)
+                extra = max(ticket.live - 1, 0)
+                # One straight line; may be repeated.
+                ticket.live = 0
+                line.queue.extra -= extra
+                line.counters.dropped += extra
+        dropped[:] = with_members(dropped)
 
 
 def _tell_dropped(line: Line, entry: object, item: object, error: BaseException) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from batcher import _reentry
 from batcher._dispatch import dispatch, outcomes_of, run
 from batcher._drop import drop_unsent
+from batcher._flights import claim_members
 from batcher._group import is_tracked
 from batcher._intake import CLOSED
 from batcher._line import NEVER, Line, Post, inline_mode
@@ -197,7 +198,7 @@ def _turn(line: Line, post: Post) -> _Plan:
     check_process()  # a handler may have forked, and come back in the child as well
     while line.returned:
         batch, future = line.returned.popleft()
-        finish(line, batch, outcomes_of(batch, future))
+        finish(line, batch, outcomes_of(line, batch, future))
     now = line.clock.monotonic()
     with line.lock:
         plan = _plan_locked(line, post, now)
@@ -333,10 +334,14 @@ def _begin_locked(line: Line, batch: Batch, now: float) -> BaseException | None:
         _count_call(line, batch)
         if line.options.handler_timeout is not None:
             batch.deadline = now + line.options.handler_timeout
-    if line.deadlines:
+    if line.flights is not None:
+        extra = claim_members(batch.entries)
+        line.queue.extra -= extra
+        line.processing += extra
+    if line.deadlines or line.flights is not None:
         for entry in batch.entries:
             if is_tracked(entry):
-                entry._place = batch  # so that a passing deadline finds it
+                entry._place = batch  # so that a passing deadline finds it, and who shares its place
     return refusal
 
 

@@ -401,8 +401,10 @@ def settle_locked(future: ItemFuture[Any], outcome: object) -> bool:
 
 def blocked_on(future: Stateful) -> int:
     """Return how many wait for the future; nobody does for an entry that is none."""
-    watch = future._watch if isinstance(future, ItemFuture) else None
-    return 0 if watch is None else watch.blocked
+    watch = getattr(future, "_watch", None)
+    if watch is not None:
+        return watch.blocked  # type: ignore[no-any-return]
+    return sum(map(blocked_on, getattr(future, "members", None) or ()))
 
 
 def caller_of(future: ItemFuture[Any]) -> Any:  # noqa: ANN401 - what the owner put there

@@ -31,10 +31,24 @@ if TYPE_CHECKING:
 class Ticket:
     """The entry of a `put` that needs more than the bare item: a key, a weight, a priority, a state of its own.
 
-    The names are those of `ItemFuture`, so that the queue reads both alike.
+    The names are those of `ItemFuture`, so that the queue reads both alike. A ticket may also stand for
+    several who share its place; see `_flights`.
     """
 
-    __slots__ = ("_is_collected", "_key", "_place", "_priority", "_result", "_since", "_state", "_tally", "_weight")
+    __slots__ = (
+        "_is_collected",
+        "_key",
+        "_place",
+        "_priority",
+        "_result",
+        "_since",
+        "_state",
+        "_tally",
+        "_weight",
+        "live",
+        "members",
+        "shared_key",
+    )
 
     def __init__(self, item: object) -> None:
         """Hold `item` where an ItemFuture holds its own."""
@@ -47,6 +61,15 @@ class Ticket:
         self._since = 0.0
         self._weight = 0.0
         self._tally: Tally | None = None
+        self.members: list[Any] | None = None  # who shares the place
+        self.live = 1  # how many of them haven't ended
+        self.shared_key: Hashable = None
+
+    def share(self, member: ItemFuture[Any] | Ticket, key: Hashable) -> None:
+        """Stand for `member`, and for those of the same key that join it."""
+        self.members = [member]
+        self.shared_key = key
+        member._place = self
 
 
 def is_tracked(entry: object) -> TypeIs[ItemFuture[Any] | Ticket]:
@@ -127,6 +150,14 @@ class Batch:
                 items.append(entry)
             claimed.append(entry)
         return husks
+
+    @property
+    def keys(self) -> list[Any]:
+        """What a mapping of results is looked up by: the dedup key where there is one, else the item."""
+        return [
+            item if type(entry) is not Ticket or entry.shared_key is None else entry.shared_key
+            for entry, item in zip(self.entries, self.items, strict=True)
+        ]
 
     def successor(self, number: int, positions: Sequence[int]) -> Batch:
         """Return a new batch of the items at `positions`: this one's handler call may still have the old one."""

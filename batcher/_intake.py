@@ -101,7 +101,7 @@ class Intake:
         if line.state is not State.OPEN:
             line.counters.refused += len(entries)
             return 0, BatcherClosedError(CLOSED)
-        line.enter_locked(entries)
+        line.enter_locked(entries, is_nested=True)
         line.wake()
         return len(entries), None
 

@@ -26,13 +26,15 @@ import sys
 import threading
 import weakref
 from collections import deque
-from concurrent.futures._base import PENDING
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
+from batcher._cache import ResultCache
 from batcher._clock import Bell, current_clock
 from batcher._failure import Failure
+from batcher._flights import ticket_of
 from batcher._future import (
     ItemFuture,
     cancelled_state,
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from datetime import datetime
 
+    from batcher._flights import Flights
+    from batcher._group import Ticket
     from batcher._settings import Settings
     from batcher._workers import DaemonPool
 
@@ -130,8 +134,11 @@ class Line:
             is_tracked=options.is_tracked,
             keeps_order=options.overflow == "drop_oldest",
             is_in_order=options.max_concurrent == 1,
+            shares=options.dedup_key is not None,
         )
         self.inbox = self.queue.inbox
+        self.flights = self.queue.flights
+        self.cache = None if options.cache is None else ResultCache(options.cache, self.reporter)
         self.starts = self._make_starts()
         self.regroup = Regroup() if options.adaptive else None
         self.listens = False  # the flusher sleeps, and is to be rung when enough callers are blocked
@@ -310,11 +317,45 @@ class Line:
         if len(self.inbox) >= self.ring_at or self.was_full or self.queue.count >= self.options.max_pending:
             self.wake()
 
-    def enter_locked(self, entries: Sequence[Any]) -> None:
+    def enter_locked(self, entries: Sequence[Any], *, is_nested: bool = False) -> None:
         """Append entries to the inbox, dated; nothing enters if a key's equality raises."""
-        self.queue.enter(entries, self.clock.monotonic())
+        now = self.clock.monotonic()
+        if self.flights is None or is_nested:  # on top of another step nothing is shared
+            self.queue.enter(entries, now)
+        else:
+            self._enter_flights_locked(self.flights, entries, now)
         if self.queue.is_ranked:
             self.gate = 0  # for good: each must be dated
+
+    def _enter_flights_locked(self, flights: Flights, tickets: Sequence[Ticket], now: float) -> None:
+        """Have each item join the one of its key that is under way, or enter."""
+        for ticket in tickets:
+            flights.find(ticket.shared_key)  # here, where what its equality raises refuses them all
+        for ticket in tickets:
+            shared = flights.find(ticket.shared_key)
+            if shared is None:
+                self.queue.enter([ticket], now)
+                flights.take(ticket)
+            else:
+                self._join_locked(shared, ticket.members or [])
+
+    def _join_locked(self, ticket: Ticket, newcomers: list[Any]) -> None:
+        """Have an item share the ticket of another one."""
+        batch = ticket._place if ticket._state is RUNNING else None
+        is_in_handler = batch is not None and not batch.is_held
+        [member] = newcomers
+        # One straight line.
+        member._place = ticket
+        if batch is not None:
+            member._state = RUNNING
+        if is_in_handler:
+            self.processing += 1
+        else:
+            self.queue.extra += 1
+        self.counters.passed += 1
+        self.counters.deduplicated += 1
+        ticket.live += 1
+        ticket.members += newcomers  # type: ignore[operator]
 
     def admit_waiters_locked(self) -> list[Bell]:
         """Let waiting producers' items in while there is room; return whom to ring."""
@@ -389,23 +430,40 @@ class Line:
             batch = self._batch_with_locked(future)
             if batch is None:
                 return False
-            if batch.is_held:
-                self.queue.held.count_out(future._weight)
-            else:
-                batch.expired += 1
-                self.processing -= 1
-            batch.tally.processing -= 1
-            batch.tally.ended["expired"] += 1
-            batch.tally.ring_if_complete()
+            self._count_expired_locked(future, batch)
         settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
         self.counters.expired += 1
         return True
+
+    def _count_expired_locked(self, future: ItemFuture[Any], batch: Batch) -> None:
+        """Count an item of a batch, in a handler or held, as expired."""
+        ticket, weight = ticket_of(future), future._weight
+        is_last = True
+        if ticket is not None:
+            ticket.live -= 1
+            is_last = not ticket.live
+            weight = ticket._weight
+        if is_last and ticket is not None and self.flights is not None:
+            ticket._state = FINISHED  # nobody joins it any more
+            self.flights.free(ticket)
+        if not batch.is_held:
+            batch.expired += 1
+            self.processing -= 1
+        elif is_last:
+            self.queue.held.count_out(weight)
+        else:
+            self.queue.extra -= 1
+        batch.tally.ended["expired"] += 1
+        if is_last:
+            batch.tally.processing -= 1
+            batch.tally.ring_if_complete()
 
     def _batch_with_locked(self, future: ItemFuture[Any]) -> Batch | None:
         """Return the batch that has `future`'s item, in a handler or held; None if it is just being settled."""
         if not is_running(future):
             return None
-        place = future._place
+        ticket = ticket_of(future)
+        place = future._place if ticket is None else ticket._place
         if isinstance(place, Batch):
             return place if place.is_held or place in self.running else None
         # Its batch was cut before its deadline was set: the very first one with a deadline, perhaps.
@@ -456,6 +514,7 @@ class Line:
                 refused=counters.refused,
                 retried=counters.retried,
                 split=counters.split,
+                deduplicated=counters.deduplicated,
                 oldest_pending_age=None if since is None else max(now - since, 0.0),
                 stuck_handlers=self.stuck,
                 batch_size_limit=queue.sizing.learnt,

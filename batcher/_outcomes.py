@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _EXPECTED = "None, a sequence as long as the items, or a mapping by item"
 
 
-def match(items: Sequence[Any], returned: object) -> list[Any]:
-    """Return one outcome per item for what the handler returned.
+def match(items: Sequence[Any], returned: object, keys: Sequence[Any] | None = None) -> list[Any]:
+    """Return one outcome per item for what the handler returned; a mapping is looked up by `keys` if there are any.
 
     An answer that can't be matched fails every item with ResultShapeError. Raises nothing.
     """
@@ -30,7 +30,7 @@ def match(items: Sequence[Any], returned: object) -> list[Any]:
         return [None] * len(items)
     try:
         if isinstance(returned, Mapping):
-            return [_look_up(returned, item) for item in items]
+            return [_look_up(returned, key) for key in (items if keys is None else keys)]
         return _judge(_as_sequence(returned, len(items)))
     except BaseException as error:  # noqa: BLE001 - __len__ and __getitem__ are the user's
         return fail_all(len(items), error)

@@ -26,6 +26,7 @@ from concurrent.futures._base import PENDING, RUNNING
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
+from batcher._flights import Flights, ticket_of
 from batcher._future import blocked_on
 from batcher._group import Batch, Group, Ticket, is_live, is_tracked
 from batcher._held import HeldBatches
@@ -54,6 +55,7 @@ class PendingQueue:
         is_tracked: bool = False,
         keeps_order: bool = False,
         is_in_order: bool = True,
+        shares: bool = False,
     ) -> None:
         """Make an empty queue.
 
@@ -63,6 +65,7 @@ class PendingQueue:
             max_batch_weight: See there.
             is_tracked: Every entry is a future or a ticket whose `_place` is its group.
             keeps_order: Remember the order of arrival across the groups, for `drop_oldest`.
+            shares: Entries are tickets that several items may share.
             is_in_order: What has no key leaves in order, too: nothing of it while a batch of it is held.
         """
         self._max_batch_size = max_batch_size
@@ -94,6 +97,8 @@ class PendingQueue:
         self.sizing = BatchSizing(max_batch_size)
         self._is_in_order = is_in_order
         self.held = HeldBatches()
+        self.flights = Flights() if shares else None
+        self.extra = 0  # members of tickets that wait, beyond the tickets themselves
         self._last_number = 0
 
     @property
@@ -104,7 +109,7 @@ class PendingQueue:
     @property
     def count(self) -> int:
         """Entries that wait."""
-        return self._in_groups + len(self.inbox) - self._husks + self.held.size
+        return self._in_groups + len(self.inbox) - self._husks + self.held.size + self.extra
 
     @property
     def heft(self) -> float:
@@ -247,16 +252,23 @@ class PendingQueue:
 
     def block(self, future: ItemFuture[Any]) -> None:
         """Note that a caller waits for `future`, which waits here."""
-        group: Group = self.only if future._place is None else future._place
+        group = self._group_of(future)
         self._touched[id(group)] = group
         group.blocked += 1
         self.blocked += 1
 
     def unblock(self, future: ItemFuture[Any]) -> None:
         """Note that a caller has given up to wait for `future`, which waits on."""
-        group: Group = self.only if future._place is None else future._place
+        group = self._group_of(future)
         self._touched[id(group)] = group
         self._unblock(group, 1)
+
+    def _group_of(self, entry: ItemFuture[Any] | Ticket) -> Group:
+        """Return the group that an entry waits in, or the ticket of a member."""
+        place = entry._place
+        if type(place) is Ticket:
+            place = place._place
+        return self.only if place is None else place
 
     def _unblock(self, group: Group, count: int) -> None:
         # Ctrl-C may have kept a caller from being counted: a group without entries has none, for certain.
@@ -276,6 +288,15 @@ class PendingQueue:
         ended = self.ended
         while ended:
             entry, ending = ended[0]
+            ticket = ticket_of(entry)
+            if ticket is not None and ticket.live > 1:
+                self._count_member(entry, ticket, ending)
+                continue
+            if ticket is not None:  # the last of its members has ended
+                ticket._state = RUNNING
+                entry = ticket
+                if self.flights is not None:
+                    self.flights.free(ticket)
             group = (entry._place if self._is_tracked else None) or self.only
             tally, weight = entry._tally, entry._weight
             self._touched[id(group)] = group
@@ -293,6 +314,19 @@ class PendingQueue:
                 tally.ring_if_complete()
         if not self.count or self._husks > max(self.count, _FEW):
             self._sweep()
+
+    def _count_member(self, member: ItemFuture[Any] | Ticket, ticket: Ticket, ending: str) -> None:
+        """Count one of several who share a ticket as ended; the others go on."""
+        tally, group = ticket._tally, self._group_of(ticket)
+        blocked = blocked_on(member) if group.blocked else 0
+        self._touched[id(group)] = group
+        # One straight line.
+        if tally is not None:
+            tally.ended[ending] += 1
+        ticket.live -= 1
+        self.extra -= 1
+        self.ended.popleft()
+        self._unblock(group, blocked)
 
     def _sweep(self) -> None:
         """Take the husks out: they must not fill the memory, nor make what follows them look old."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,18 @@ if TYPE_CHECKING:
 _OVERFLOWS = ("block", "raise", "drop_oldest", "drop_newest")
 _CALLABLES = ("handler", "weigh", "batch_key", "around_batch", "on_error", "on_batch", "on_drop")
 _COUNTS = ("max_batch_size", "max_pending", "max_concurrent")
-_PARTNERS = {"circuit_breaker": "admit", "throttle": "turn"}  # and what a Batcher asks of them
+_FLAGS = ("adaptive", "split_failed")
+_PARTNERS = {  # what they are, and what they are asked for
+    "executor": ("concurrent.futures.Executor", "submit"),
+    "circuit_breaker": ("CircuitBreaker", "admit"),
+    "throttle": ("Throttle", "turn"),
+}
 _LIMITS = ("max_batch_weight", "max_pending_weight")
+
+
+def _itself(item: Any) -> Any:  # noqa: ANN401
+    """Be the dedup key of an item that is its own."""
+    return item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +54,8 @@ class Settings:
     max_batch_weight: float | None
     weigh: Callable[[Any], float] | None
     batch_key: Callable[[Any], Hashable] | None
+    dedup_key: Any  # given as for `Batcher`; then a callable or None
+    cache: MutableMapping[Any, Any] | None
     max_pending: int
     max_pending_weight: float | None
     overflow: str
@@ -62,8 +75,8 @@ class Settings:
 
     @property
     def is_tracked(self) -> bool:
-        """Whether items have a key or a weight, so that the queue must know each."""
-        return self.batch_key is not None or self.weigh is not None
+        """Whether items have a key or a weight, or share places, so that the queue must know each."""
+        return self.batch_key is not None or self.weigh is not None or self.dedup_key is not None
 
     def __post_init__(self) -> None:
         """Check every option.
@@ -72,26 +85,10 @@ class Settings:
             TypeError: An option has the wrong type.
             ValueError: An option is out of range, or needs another one.
         """
-        if self.weigh is None and (self.max_batch_weight is not None or self.max_pending_weight is not None):
-            raise ValueError(
-                "max_batch_weight and max_pending_weight need weigh, "
-                f"got {self.max_batch_weight!r} and {self.max_pending_weight!r} without it"
-            )
         for name in _CALLABLES:
             check_callable(name, getattr(self, name))
-        self._set("retry", as_retry("retry", self.retry))
-        check_flag("split_failed", self.split_failed)
-        check_flag("adaptive", self.adaptive)
-        for name, method in _PARTNERS.items():
-            partner = getattr(self, name)
-            if partner is not None and not (callable(getattr(partner, method, None)) and not isinstance(partner, type)):
-                kind = "".join(map(str.capitalize, name.split("_")))
-                raise TypeError(f"{name} must be a {kind} or None, got {partner!r}")
-        check_choice("overflow", self.overflow, _OVERFLOWS)
-        if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
-            raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {self.executor!r}")
-        if not isinstance(self.name, str):
-            raise TypeError(f"name must be a str or None, got {self.name!r}")
+        for name in _FLAGS:
+            check_flag(name, getattr(self, name))
         for name in _COUNTS:
             check_count(name, getattr(self, name))
         for name in _LIMITS:
@@ -99,6 +96,35 @@ class Settings:
         self._set("max_delay", check_seconds("max_delay", self.max_delay))
         self._set("handler_timeout", check_seconds("handler_timeout", self.handler_timeout, positive=True))
         self._set("exit_timeout", require_seconds("exit_timeout", self.exit_timeout))
+        self._set("retry", as_retry("retry", self.retry))
+        check_choice("overflow", self.overflow, _OVERFLOWS)
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a str or None, got {self.name!r}")
+        self._check_sharing()
+        self._check_partners()
+
+    def _check_sharing(self) -> None:
+        """Check what makes items share places, results and batches."""
+        if self.weigh is None and (self.max_batch_weight is not None or self.max_pending_weight is not None):
+            raise ValueError(
+                "max_batch_weight and max_pending_weight need weigh, "
+                f"got {self.max_batch_weight!r} and {self.max_pending_weight!r} without it"
+            )
+        if self.dedup_key is True:
+            self._set("dedup_key", _itself)
+        elif self.dedup_key is not None and not callable(self.dedup_key):
+            raise TypeError(f"dedup_key must be callable, True or None, got {self.dedup_key!r}")
+        if self.cache is not None and not isinstance(self.cache, MutableMapping):
+            raise TypeError(f"cache must be a MutableMapping or None, got a {type(self.cache).__name__}")
+        if self.cache is not None and self.dedup_key is None:
+            raise ValueError("cache needs dedup_key, got a cache without it")
+
+    def _check_partners(self) -> None:
+        """Check the objects that a batcher works with, by what it asks of them."""
+        for name, (kind, method) in _PARTNERS.items():
+            partner = getattr(self, name)
+            if partner is not None and (isinstance(partner, type) or not callable(getattr(partner, method, None))):
+                raise TypeError(f"{name} must be a {kind} or None, got {partner!r}")
 
     def _set(self, name: str, value: object) -> None:
         """Put the checked value in the place of what was given: seconds come as floats, not beyond all waits."""

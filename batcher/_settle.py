@@ -14,6 +14,7 @@ from batcher._again import is_whole_failure, try_again
 from batcher._drop import drop_late
 from batcher._execution import batch_id, free_frames
 from batcher._failure import Failure
+from batcher._flights import extra_of
 from batcher._future import ItemFuture, caller_of, is_watched, settle_locked
 from batcher._outcomes import fail_all
 from batcher._status import BatchRecord
@@ -21,8 +22,6 @@ from batcher._tell import call_hook, tell_futures
 from batcher.errors import HandlerTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from batcher._again import Again
     from batcher._group import Batch
     from batcher._line import Line
@@ -62,6 +61,8 @@ def finish(line: Line, batch: Batch, outcomes: list[Any]) -> None:
     """Settle a batch whose handler call is over, but for what is tried again."""
     now = line.clock.monotonic()
     again = _try_again(line, batch, outcomes, now)
+    if line.cache is not None and not batch.given_up:
+        line.cache.keep(batch, outcomes)  # before anybody sees a result
     story = None
     with line.lock:
         if batch.given_up:
@@ -141,6 +142,10 @@ def _conclude_locked(line: Line, batch: Batch, outcomes: list[Any], again: Again
         story.retried = sum(part.size for part in parts)
         story.is_late = line.drain_by is not None and due > line.drain_by
         line.processing -= story.retried
+        if line.flights is not None:
+            extra = sum(extra_of(part.entries) for part in parts)
+            line.queue.extra += extra
+            line.processing -= extra
         line.counters.split += again.is_split
         outcomes = _keep_only_ended(batch, outcomes, again)
     if following:
@@ -175,10 +180,14 @@ def _keep_only_ended(batch: Batch, outcomes: list[Any], again: Again) -> list[An
     return [outcomes[position] for position in ended]
 
 
-def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any], story: _Story, now: float) -> None:
+def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story, now: float) -> None:
     """Count the batch's outcomes and end its futures; the caller holds the lock."""
-    skipped = 0
-    for entry, item, outcome in zip(batch.entries, batch.items, outcomes, strict=True):
+    entries, items, skipped = batch.entries, batch.items, 0
+    waited_for = None  # entries that the tally counts, where those aren't the items
+    if line.flights is not None:
+        waited_for = sum(ticket.live > 0 for ticket in entries)
+        entries, items, outcomes = line.flights.expand(batch, outcomes)
+    for entry, item, outcome in zip(entries, items, outcomes, strict=True):
         is_failure = type(outcome) is Failure
         if type(entry) is ItemFuture:
             if entry._watch is None and entry._state is RUNNING and not is_failure:
@@ -194,12 +203,12 @@ def _settle_locked(line: Line, batch: Batch, outcomes: Iterable[Any], story: _St
             story.failures.append(outcome)
             story.failed_items.append(item)
     failed, counters, tally = len(story.failures), line.counters, batch.tally
-    succeeded = story.succeeded = len(batch.entries) - failed - skipped
+    succeeded = story.succeeded = len(entries) - failed - skipped
     story.is_heard = any(is_watched(future) for future in story.watched)
     if line.regroup is not None and story.watched:
         callers = [caller for future in story.watched if (caller := caller_of(future)) is not None]
         line.regroup.release(callers, now, story.seconds)
-    tally.processing -= succeeded + failed
+    tally.processing -= succeeded + failed if waited_for is None else waited_for
     counters.succeeded += succeeded
     counters.failed += failed
     line.processing -= succeeded + failed

@@ -50,6 +50,7 @@ class BatcherStatus:
         refused: Items that never entered: the queue was full, or the batcher closed.
         retried: Items handed to the handler again after a failure, each time counted.
         split: Batches that failed as a whole and were halved.
+        deduplicated: Items that shared another one's place, or whose result was in the cache.
         oldest_pending_age: Seconds since the oldest pending item entered, or None.
         stuck_handlers: Handler calls that timed out and still run.
         batch_size_limit: The most items that a batch gets at present: `max_batch_size`, or less where smaller
@@ -75,6 +76,7 @@ class BatcherStatus:
     refused: int
     retried: int
     split: int
+    deduplicated: int
     oldest_pending_age: float | None
     stuck_handlers: int
     batch_size_limit: int
@@ -148,6 +150,7 @@ class Counters:
     __slots__ = (
         "batches",
         "cancelled",
+        "deduplicated",
         "dropped",
         "expired",
         "failed",
@@ -162,8 +165,10 @@ class Counters:
     def __init__(self) -> None:
         """Start at zero."""
         self.succeeded = self.failed = self.cancelled = self.expired = self.dropped = self.refused = 0
-        self.batches = self.handed_over = self.retried = self.split = 0
-        self.passed = 0  # items that entered and never were in the queue: dropped on arrival
+        self.batches = self.handed_over = self.retried = self.split = self.deduplicated = 0
+        self.passed = (
+            0  # items that entered and never were in the queue: dropped on arrival, or sharing another's place
+        )
 
 
 class Tally:

@@ -15,6 +15,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_settings", "_starts"),
     ("_lanes",),
     ("_group",),
+    ("_flights", "_cache"),
     ("_offers", "_held", "_sizing", "_regroup"),
     ("_pending", "_outcomes", "_workers"),
     ("_line", "_execution", "_again"),
