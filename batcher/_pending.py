@@ -375,13 +375,12 @@ class PendingQueue:
             return
         while True:
             entry = self._order[0]
-            dropped.append(entry)
+            # One straight line from the look at the state.
             if entry._state is PENDING:
                 break
-            del dropped[-1]
             self._order.popleft()
-        # One straight line from the look at the state.
         entry._state = RUNNING  # claimed, for whoever settles it
+        dropped += (entry,)
         counters.dropped += 1
         self.ended.append((entry, "dropped"))
         self.account_for_ended()
@@ -397,11 +396,7 @@ class PendingQueue:
         self._forget_drift()
 
     def _drop_head(self, group: Group, counters: Counters, dropped: list[Any]) -> None:
-        """End the group's first live entry, if there is one, and take it out with the husks before it.
-
-        `dropped` may get an entry that still waits, if Ctrl-C comes right after: who reads that list goes by
-        the state.
-        """
+        """End the group's first live entry, if there is one, and take it out with the husks before it."""
         lanes = group.lanes
         while True:
             if not group.size:
@@ -411,11 +406,10 @@ class PendingQueue:
             weight = entry._weight if is_tracked(entry) else None
             group.forget_passed()
             tally = group.seals[0][1] if group.seals else None
-            dropped.append(entry)
-            # One straight line from the look at the state: nobody can cancel the entry in between.
+            # One straight line from the look at the state: nobody can cancel the entry in between, and what is
+            # in `dropped` has left the queue, or another batch might have it by the time that it is settled.
             if weight is None or entry._state is PENDING:
                 break
-            del dropped[-1]
             self._husks -= 1
             self._left += 1
             self._held -= 1
@@ -428,6 +422,7 @@ class PendingQueue:
             entry._state = RUNNING  # claimed, for whoever settles it
             self.weight -= weight
             group.weight -= weight
+        dropped += (entry,)
         if tally is not None:
             tally.pending -= 1
             tally.ended["dropped"] += 1

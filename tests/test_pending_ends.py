@@ -1,12 +1,16 @@
 """Flushes, and the ways an entry ends in the queue: the pending queue counts each."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from batcher._clock import Bell
-from batcher._group import Group
+from batcher._group import Group, is_tracked
 from batcher._offers import SEALED
 from batcher._pending import PendingQueue
-from batcher._status import Tally
+from batcher._status import Counters, Tally
+from tests.interruptions import at_each_place, interrupt, press_ctrl_c
 from tests.queue_play import (
     cut,
     cut_all,
@@ -18,6 +22,7 @@ from tests.queue_play import (
     future,
     futures,
     items,
+    ticket,
 )
 
 
@@ -247,3 +252,28 @@ def test_queue_whose_last_item_was_dropped_starts_anew() -> None:
 
     assert cut(queue, 10.0) is None
     assert items(cut(queue, 19.0)) == ["latest"]
+
+
+@pytest.mark.parametrize("drop", [PendingQueue.drop_all, PendingQueue.drop_oldest], ids=["all", "oldest"])
+@pytest.mark.parametrize("make_entry", [future, ticket, str], ids=["future", "ticket", "bare"])
+@pytest.mark.parametrize("priority", [0, 1], ids=["plain", "ranked"])
+def test_what_ctrl_c_kept_from_being_dropped_still_waits(
+    drop: Callable[[PendingQueue, Counters, list[Any]], None], make_entry: Callable[[str], Any], priority: int
+) -> None:
+    """Wherever Ctrl-C ends a drop, each entry either waits or is said to have been dropped, never both."""
+
+    def run(place: int) -> str | None:
+        queue = PendingQueue(max_batch_size=9, max_delay=None, keeps_order=True)
+        enter(queue, *map(make_entry, "abc"))
+        if priority:
+            enter(queue, future("d", priority=priority))
+        accepted = queue.accepted
+        counters, dropped = Counters(), list[Any]()
+        where = interrupt(lambda: drop(queue, counters, dropped), press_ctrl_c, place)
+        gone = [entry._result if is_tracked(entry) else entry for entry in dropped]
+        left = [item for batch in iter(lambda: cut(queue, 0.0, is_forced=True), None) for item in batch.items]
+        assert sorted(gone + left) == ["a", "b", "c", "d"][:accepted]
+        assert counters.dropped == len(gone)
+        return where
+
+    assert at_each_place(run) > 10
