@@ -34,6 +34,10 @@ GEVENT = ("--worker-class", "gevent")
 def serving(users: Userbase, log: Path, *options: str, preload: bool) -> Iterator[tuple[Program, int]]:
     """Run the application in two workers; preloaded, its batcher has been used before the fork."""
     env = {"USERBASE": users.where}
+    if options == GEVENT:
+        # Greenlets run one at a time, so a quick handler's call is over before the next request is read: whoever
+        # wants few queries there asks for the whole delay.
+        env["WHOLE_DELAY"] = "1"
     if preload:
         options += ("--preload",)
         env["USE_AT_IMPORT"] = "1"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = Flask(__name__)
 userbase = open_userbase(os.environ["USERBASE"])
-users = Batcher(userbase.names, max_batch_size=50, max_delay=0.02)
+users = Batcher(userbase.names, max_batch_size=50, max_delay=0.02, adaptive="WHOLE_DELAY" not in os.environ)
 # Neither full nor due before the process ends: what is recorded was delivered at its exit.
 visits = Batcher(userbase.record_visits, max_batch_size=5_000, max_delay=None)
 
