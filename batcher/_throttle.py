@@ -269,7 +269,7 @@ class Throttle:
             place.books, place.bell, place.is_started = self._books, None, False
         return inf if place.is_started else self._try(place, bell)
 
-    def _try(self, place: Place, _: Rings) -> float:
+    def _try(self, place: Place, bell: Rings) -> float:  # noqa: ARG002 - some stand in the line before they ask
         """Start `place` if it may; if not, return when to look again."""
         books = place.books
         with books.lock:
