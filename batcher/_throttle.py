@@ -214,7 +214,7 @@ class Throttle:
         with books.lock:
             return ThrottleStatus(
                 active=books.active,
-                waiting=len(books.line),
+                waiting=sum(not place.is_gone for place in books.line),
                 per_second=books.pace.per_second(now),
                 cooling=books.pace.last.resume > now,
             )
