@@ -40,19 +40,21 @@ class Place:
         bell: What wakes it; None while it isn't in the line.
         is_started: Whether it counts as active.
         is_away: Whether its `on_throttle` runs: until it is back, others pass.
+        is_gone: Whether it has ended where the line couldn't be changed: whoever leaves next takes it out.
         is_told: Whether its `on_throttle` was called.
         is_claimed: Whether it stands for a call that `release` ends.
         not_before: When it may look again, if somebody else has said so.
         owner: Whose it is: the thread that waits, or nobody else's object if no thread does.
     """
 
-    __slots__ = ("bell", "books", "is_away", "is_claimed", "is_started", "is_told", "not_before", "owner")
+    __slots__ = ("bell", "books", "is_away", "is_claimed", "is_gone", "is_started", "is_told", "not_before", "owner")
 
     def __init__(self, books: Books) -> None:
         self.books: Books = books
         self.bell: Rings | None = None
         self.is_started: bool = False
         self.is_away: bool = False
+        self.is_gone: bool = False
         self.is_told: bool = False
         self.is_claimed: bool = False
         self.not_before: float = -inf
@@ -133,13 +135,17 @@ class Books:
     def leave_locked(self, place: Place) -> None:
         """Take `place` out of the line, if it is there, and have the next one look."""
         if place.bell is not None:
-            if place in self.line:
-                self.line.remove(place)
+            for other in [other for other in self.line if other is place or other.is_gone]:
+                self.line.remove(other)
             self.ring_locked()
             place.bell = None
 
     def end(self, place: Place) -> None:
         """Give back all that `place` has; may be repeated."""
+        if place.bell is not None and self.is_nested:
+            place.is_gone = place.is_away = True  # the interrupted step may be reading the line
+            self.ring_locked()
+            return
         with self.lock:
             self.leave_locked(place)
             if place.is_started:

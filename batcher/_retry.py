@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from batcher._options import check_choice, check_count, check_seconds, require_seconds
 
@@ -149,7 +149,7 @@ def _check_multiplier(value: object) -> float:
 
 def _check_types(name: str, value: object) -> tuple[type[BaseException], ...]:
     """Return exception types as a tuple."""
-    types = value if isinstance(value, tuple) else (value,)
+    types: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
     for kind in types:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise TypeError(f"{name} must be an exception type or a tuple of them, got {value!r}")

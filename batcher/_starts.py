@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from batcher._circuit import Permit
 from batcher._clock import Bell
 from batcher.errors import CircuitOpenError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batcher._breaker import CircuitBreaker
-    from batcher._circuit import Permit
     from batcher._clock import Clock
     from batcher._throttle import Throttle
     from batcher._turn import Turn
@@ -117,7 +117,7 @@ class Starts:
         if self._breaker is None:
             return None
         answer = self._breaker.admit()
-        if not isinstance(answer, float):
+        if isinstance(answer, Permit):
             return answer
         self._leave_line()  # others may go on meanwhile
         self._put_off(CircuitOpenError(answer), answer)

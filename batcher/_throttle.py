@@ -214,7 +214,7 @@ class Throttle:
         with books.lock:
             return ThrottleStatus(
                 active=books.active,
-                waiting=len(books.line),
+                waiting=sum(not place.is_gone for place in books.line),
                 per_second=books.pace.per_second(now),
                 cooling=books.pace.last.resume > now,
             )
@@ -269,7 +269,7 @@ class Throttle:
             place.books, place.bell, place.is_started = self._books, None, False
         return inf if place.is_started else self._try(place, bell)
 
-    def _try(self, place: Place, _: Rings) -> float:
+    def _try(self, place: Place, bell: Rings) -> float:  # noqa: ARG002 - some stand in the line before they ask
         """Start `place` if it may; if not, return when to look again."""
         books = place.books
         with books.lock:

@@ -29,7 +29,8 @@ class Turn:
     """One call of somebody who must not block; see `Throttle.turn`.
 
     From its first refusal to its start or its end it stands in the line, as a thread does that waits. Those
-    behind it wait for it: once rung, or at the moment that it was told, it should ask soon, or end.
+    behind it wait for it: once rung, or at the moment that it was told, it should ask soon, or end. One that
+    is dropped ends.
 
     Thread safety: to be used by one thread at a time.
     """
@@ -44,8 +45,7 @@ class Turn:
         end: Callable[[Place], None],
     ) -> None:
         """Be a place of nobody's thread."""
-        self._place = Place(books)
-        self._place.owner = self  # so that no other call passes for one on top of it
+        self._place = _new_place(books)
         self._caller = _Caller(ring)
         self._ask = ask
         self._end = end
@@ -65,4 +65,16 @@ class Turn:
 
     def end(self) -> None:
         """End the call, or give up waiting for its start; may be repeated, and `try_start` begins anew."""
+        place = self._place
+        self._end(place)
+        self._place = _new_place(place.books)
+
+    def __del__(self) -> None:
+        """End: a turn that nobody has any more would keep others from their starts."""
         self._end(self._place)
+
+
+def _new_place(books: Books) -> Place:
+    place = Place(books)
+    place.owner = object()  # nobody's: so that no other call passes for one on top of it
+    return place

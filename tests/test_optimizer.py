@@ -14,7 +14,8 @@ from batcher.testing import FakeClock
 from tests.stage import PATIENCE, elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
 
 EVERYTHING: dict[str, dict[str, Any]] = {
     "batching": {"max_size": 1},
@@ -44,6 +45,29 @@ def _clock() -> Iterator[FakeClock]:
 def counts(optimizer: Optimizer) -> dict[str, int]:
     """Return how many operations were measured, by the beginning of their name."""
     return {name.removesuffix("_operation"): each.count for name, each in optimizer.status().performance.items()}
+
+
+def at_once(
+    optimizer: Optimizer, functions: Iterable[Callable[[], object]], *, throttle: bool = False
+) -> list[Future[Any]]:
+    """Run functions, each on a thread of its own; no batch leaves before all have come."""
+    batcher = optimizer._batching.batcher
+    assert batcher is not None
+    added = threading.Semaphore(0)
+    real = batcher.add
+
+    def add(item: Any) -> Any:
+        future = real(item)
+        added.release()
+        return future
+
+    batcher.add = add  # type: ignore[method-assign, assignment]
+    batcher.pause()
+    futures = [elsewhere(optimizer.run, function, batch=True, throttle=throttle) for function in functions]
+    for _ in futures:
+        assert added.acquire(timeout=PATIENCE)
+    batcher.resume()
+    return futures
 
 
 # Parts that are off
@@ -127,7 +151,7 @@ def test_batched_runs() -> None:
         lambda: ValueError("returned, not raised"),
     ]
     with Optimizer(batching={"max_size": 4, "max_delay": None}) as optimizer:
-        futures = [elsewhere(optimizer.run, ending, batch=True) for ending in endings]
+        futures = at_once(optimizer, endings)
         errors = [type(future.exception(PATIENCE)) for future in futures]
 
         assert errors == [type(None), BoomError, SystemExit, type(None)]
@@ -253,7 +277,7 @@ def test_batched_and_throttled() -> None:
         "monitoring": {},
     }
     with Optimizer(**config) as optimizer:
-        futures = [elsewhere(optimizer.run, int, batch=True, throttle=True) for _ in range(2)]
+        futures = at_once(optimizer, [int, int], throttle=True)
         assert [future.result(PATIENCE) for future in futures] == [0, 0]
 
         status = optimizer.status().batching

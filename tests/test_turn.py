@@ -99,6 +99,47 @@ def test_turn_that_ends_in_the_line_lets_the_next_one_look(clock: FakeClock) -> 
     assert throttle.status().waiting == 1
 
 
+@pytest.mark.parametrize("running", [0, 1])
+def test_turn_that_is_dropped_ends(clock: FakeClock, running: int) -> None:
+    """A turn that nobody has any more gives back what it has: its place in the line, or the start."""
+    throttle = Throttle(max_concurrent=1)
+    for _ in range(running):
+        throttle.acquire()
+    bell = Bell()
+    dropped, behind = throttle.turn(nothing), throttle.turn(bell.ring)
+    dropped.try_start()
+    assert behind.try_start() == inf
+
+    del dropped
+    assert bell.is_rung
+    assert (throttle.status().active, throttle.status().waiting) == (running, 1)
+    for _ in range(running):
+        throttle.release()
+    assert behind.try_start() is None
+
+
+def test_turn_that_ends_on_top_of_a_call_is_passed_over(clock: FakeClock) -> None:
+    """Where an interrupted step may be reading the line, the turn stays in it as one that is gone, for the next."""
+    throttle = Throttle(max_per_second=1)
+    throttle.acquire()
+    books, bell = throttle._books, Bell()
+    gone, behind = throttle.turn(nothing), throttle.turn(bell.ring)
+    gone.try_start()
+    behind.try_start()
+
+    with books.lock:
+        line = iter(books.line)
+        next(line)
+        gone.end()
+        next(line)  # raises if the line has changed
+    assert bell.is_rung
+    assert (throttle.status().waiting, len(books.line)) == (1, 2)
+    clock.advance(1.0)
+    assert behind.try_start() is None
+    assert len(books.line) == 0
+    assert gone.try_start() == 2.0
+
+
 def test_own_thread_does_not_pass_its_turn(clock: FakeClock) -> None:
     """A call of the thread whose turn waits is no call on top of it: it comes after it."""
     throttle = Throttle(max_per_second=1)

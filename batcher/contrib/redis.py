@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 try:
     import redis  # noqa: F401 - `limits` would find out on the first use only
     from limits.storage import storage_from_string
-except ImportError as error:
-    raise ImportError("batcher.contrib.redis needs limits and redis: pip install 'thread-batcher[redis]'") from error
+except ImportError as _missing:
+    raise ImportError("batcher.contrib.redis needs limits and redis: pip install 'thread-batcher[redis]'") from _missing
 
 from batcher._errand import Errands
 from batcher._options import check_callable, require_seconds
