@@ -31,11 +31,13 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-def closed_loop(make: Make, callers: int, handler_seconds: float, max_delay: float, seconds: float) -> dict[str, float]:
-    """Let `callers` threads do nothing but wait for one result after another; count what they get."""
-    contender = make(sleeping(handler_seconds), Settings(max_delay=max_delay, handler_seconds=handler_seconds))
+def closed_loop(
+    make: Make, callers: int, handler: Handler, *, max_delay: float, seconds: float, warm_up: float
+) -> dict[str, float]:
+    """Let `callers` threads do nothing but wait for one result after another; count what they get after `warm_up`."""
+    contender = make(handler, Settings(max_delay=max_delay, is_slow=handler is not echo))
     latencies: list[list[float]] = [[] for _ in range(callers)]
-    begin = time.perf_counter() + seconds / 4  # warm by then
+    begin = time.perf_counter() + warm_up
     end = begin + seconds
 
     def call(mine: list[float]) -> None:

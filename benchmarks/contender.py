@@ -22,13 +22,13 @@ class Settings:
         max_delay: The window in seconds.
         capacity: The most items that wait. Contenders without a bound are left without one.
         batch_key: What keeps items apart; only we have one.
-        handler_seconds: How long the handler sleeps: those who must choose where it runs go by it.
+        is_slow: Whether the handler sleeps: those who must choose where it runs go by it.
     """
 
     max_batch_size: int = 100
     max_delay: float = 0.005
     capacity: int = 10_000
-    handler_seconds: float = 0.0
+    is_slow: bool = False
     batch_key: Callable[[Any], Hashable] | None = None
 
 

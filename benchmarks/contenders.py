@@ -37,7 +37,7 @@ def _greedy(handler: Handler, settings: Settings) -> Contender:
     return QueueBatcher(handler, replace(settings, max_delay=0.0))
 
 
-def _library(name: str) -> Make:
+def library(name: str) -> Make:
     """Return a factory that imports the adapter, and with it the library, when it is called."""
 
     def make(handler: Handler, settings: Settings) -> Contender:
@@ -59,11 +59,11 @@ CONTENDERS: dict[str, Make] = {
     QUEUE_GREEDY: _greedy,
     SIMPLE: SimpleQueueBatcher,
     FLOOR: Floor,
-    POOL: _library("thread_pool"),
-    BATCHED: _library("batched_processor"),
-    STREAMER: _library("service_streamer_threads"),
-    UBATCH: _library("ubatch_threads"),
-    LOADER: _library("aiodataloader_thread"),
-    PUBSUB: _library("pubsub_stub"),
-    TELEMETRY: _library("opentelemetry_processor"),
+    POOL: library("thread_pool"),
+    BATCHED: library("batched_processor"),
+    STREAMER: library("service_streamer_threads"),
+    UBATCH: library("ubatch_threads"),
+    LOADER: library("aiodataloader_thread"),
+    PUBSUB: library("pubsub_stub"),
+    TELEMETRY: library("opentelemetry_processor"),
 }

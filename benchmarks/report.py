@@ -95,6 +95,8 @@ def print_run(run: Run) -> None:
             print(f"  {contender:<22}{number(figures['value']):>12}{ratio:>11}   {others}")
     print("\nTargets:")
     for text, figure, verdict in targets_table(run.results):
+        if text.partition(":")[0] not in run.results.medians:
+            continue
         print(f"  {text:<52}{figure:>9}  {verdict}")
     for contender, reason in run.results.missing.items():
         print(f"Left out: {contender}: {reason}")

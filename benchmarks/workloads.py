@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import contenders as c
-from benchmarks.callers import closed_loop, idle, lone_caller
+from benchmarks.callers import closed_loop, idle, lone_caller, sleeping
 from benchmarks.growth import KEYS, SIZES, measure
 from benchmarks.production import fire_and_forget, pending_bytes, produce
 
@@ -57,7 +57,9 @@ def _bytes(make: Make, *, is_quick: bool) -> Figures:
 
 
 def _loop(make: Make, *, is_quick: bool, callers: int, handler_seconds: float, max_delay: float = 0.005) -> Figures:
-    return closed_loop(make, callers, handler_seconds, max_delay, 0.3 if is_quick else 1.5)
+    seconds, warm_up = (0.3, 0.1) if is_quick else (1.5, 0.4)
+    handler = sleeping(handler_seconds)
+    return closed_loop(make, callers, handler, max_delay=max_delay, seconds=seconds, warm_up=warm_up)
 
 
 def _lone(make: Make, *, is_quick: bool) -> Figures:
@@ -118,7 +120,7 @@ WORKLOADS: dict[str, Workload] = {
         f"growth, {name}": Workload(
             f"time per item, {name}: largest growth from 10^3 to 10^6 pending items",
             "times",
-            (c.OURS,),
+            (c.OURS,) if keys else (c.OURS, *HAND_WRITTEN),
             partial(_growth, keys=keys),
             is_rate=False,
             is_steady=True,

@@ -17,7 +17,7 @@ class _Loader:
     def __init__(self, handler: Handler, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._pool = ThreadPoolExecutor(16) if settings.handler_seconds else None
+        self._pool = ThreadPoolExecutor(16) if settings.is_slow else None
         self._thread.start()
         self._loader: Any = None
         asyncio.run_coroutine_threadsafe(self._open(handler, settings), self._loop).result()

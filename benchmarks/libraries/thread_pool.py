@@ -27,4 +27,4 @@ class _Pool:
 
 def make(handler: Handler, settings: Settings) -> Contender:
     """Make a pool: sixteen threads for a handler that sleeps, else one: more only get in the way."""
-    return _Pool(handler, 16 if settings.handler_seconds else 1)
+    return _Pool(handler, 16 if settings.is_slow else 1)
