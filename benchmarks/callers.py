@@ -89,7 +89,7 @@ def idle(make: Make, seconds: float) -> dict[str, float]:
     contender = make(echo, Settings())
     for _ in range(10):
         contender.add(b"1").result()
-    time.sleep(min(seconds, 1.0))  # so that what ends with the last batch has ended
+    time.sleep(min(seconds, 0.5))  # so that what ends with the last batch has ended
     before = _switches()
     time.sleep(seconds)
     woken = _switches() - before

@@ -57,7 +57,7 @@ def _bytes(make: Make, *, is_quick: bool) -> Figures:
 
 
 def _loop(make: Make, *, is_quick: bool, callers: int, handler_seconds: float, max_delay: float = 0.005) -> Figures:
-    seconds, warm_up = (0.3, 0.1) if is_quick else (1.5, 0.4)
+    seconds, warm_up = (0.3, 0.1) if is_quick else (1.0, 0.3)
     handler = sleeping(handler_seconds)
     return closed_loop(make, callers, handler, max_delay=max_delay, seconds=seconds, warm_up=warm_up)
 
@@ -72,7 +72,7 @@ def _lone_slow(make: Make, *, is_quick: bool) -> Figures:
 
 
 def _idle(make: Make, *, is_quick: bool) -> Figures:
-    return idle(make, 0.5 if is_quick else 3.0)
+    return idle(make, 0.5 if is_quick else 2.0)
 
 
 def _growth(make: Make, *, is_quick: bool, keys: int) -> Figures:
@@ -120,7 +120,7 @@ WORKLOADS: dict[str, Workload] = {
         f"growth, {name}": Workload(
             f"time per item, {name}: largest growth from 10^3 to 10^6 pending items",
             "times",
-            (c.OURS,) if keys else (c.OURS, *HAND_WRITTEN),
+            (c.OURS,) if keys else (c.OURS, c.FLOOR),
             partial(_growth, keys=keys),
             is_rate=False,
             is_steady=True,

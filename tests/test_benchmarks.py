@@ -75,7 +75,7 @@ def test_every_workload_runs_on_every_contender(name: str) -> None:
 def test_growth_with_keys_is_measured_on_us() -> None:
     """Items of many keys come back right, and the cost per item is reported for each number of them."""
     figures = measure(CONTENDERS[c.OURS], (20, 40), 7)
-    assert {"value", "collected", "20_ns", "40_ns"} == set(figures)
+    assert {"value", "20_ns", "40_ns"} == set(figures)
 
 
 def test_growth_is_the_largest_rise() -> None:
@@ -154,11 +154,11 @@ def test_contenders_take_turns_and_medians_are_kept() -> None:
         return {"value": [5.0, 1.0, 3.0][asked.count(contender) - 1], "other": 7.0}
 
     results = measure_all(rounds=3, is_quick=False, only=["W5"], measure=measure_one, tell=lambda _: None)
-    first, second, third = asked[:5], asked[5:10], asked[10:]
-    assert first == second == [c.OURS, c.QUEUE, c.SIMPLE, c.FLOOR, c.TELEMETRY]
-    assert third == first[:-1]
+    first, second, third = asked[:5], asked[5:9], asked[9:]
+    assert first == [c.OURS, c.QUEUE, c.SIMPLE, c.FLOOR, c.TELEMETRY]
+    assert second == third == first[:-1]
     assert results.medians["W5"][c.OURS] == {"value": 3.0, "other": 7.0}
-    assert results.medians["W5"][c.TELEMETRY] == {"value": 3.0, "other": 7.0}  # of 5 and 1
+    assert results.medians["W5"][c.TELEMETRY] == {"value": 5.0, "other": 7.0}
     asked.clear()
     measure_all(rounds=3, is_quick=False, only=["bytes"], measure=measure_one, tell=lambda _: None)
     assert len(asked) == len(set(asked))
