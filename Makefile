@@ -15,10 +15,10 @@ ARGS ?=
 # The first interpreter that is new enough; PYTHON=... chooses another one.
 PYTHON ?= $(shell .ci/python)
 
-.PHONY: help install demo test lint type cov stress bench compat build wheel check clean
+.PHONY: help install demo test lint type cov stress bench bench-quick compat build wheel check clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml .ci/env
 	@.ci/env "$(PYTHON)" $(VENV) --editable . --group dev
@@ -51,8 +51,11 @@ cov: $(READY) ## run all tests and require 100 % branch coverage, child processe
 stress: $(READY) ## run the minutes of mixed load and forks
 	@$(BIN)/python -m pytest -m stress --timeout=1200 -o faulthandler_timeout=0 $(ARGS)
 
-bench: $(READY) ## run the benchmarks
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: ## measure against other batchers, a few minutes, and write benchmarks/RESULTS.md (PYTHON=... for another one)
+	@.ci/bench "$(PYTHON)" --write $(ARGS)
+
+bench-quick: ## the same with little work, under a minute, without writing anything
+	@.ci/bench "$(PYTHON)" --quick $(ARGS)
 
 compat: ## run the unit tests on the other supported interpreters that this machine has
 	@.ci/compat $(ARGS)

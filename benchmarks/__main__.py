@@ -1,51 +1,44 @@
-"""Measure every contender at every workload, in fresh processes by turns, and print ratios of medians.
-
-One process measures one contender at one workload once. The contenders take turns, so that a machine
-whose speed drifts treats all alike. Absolute figures mean little; the ratios are what counts.
-"""
+"""Measure every contender at every workload: `make bench`, or `python -m benchmarks --help`."""
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-import subprocess
-import sys
+import time
+from pathlib import Path
 
-from benchmarks.workloads import CONTENDERS, WORKLOADS
+from benchmarks.machine import facts, peers
+from benchmarks.measuring import measure_all
+from benchmarks.plot import draw
+from benchmarks.report import Run, load, print_run, render, save
+from benchmarks.workloads import WORKLOADS
+
+_HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Run as `python -m benchmarks [--rounds N]`, or as one measurement in a child."""
+    """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each figure (default: %(default)s)")
-    parser.add_argument("--one", nargs=2, metavar=("WORKLOAD", "CONTENDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each figure (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one round of little work; writes no file")
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md and the plot")
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}; default: all")
     arguments = parser.parse_args()
-    if arguments.one:
-        workload, contender = arguments.one
-        sys.stdout.write(repr(WORKLOADS[workload](CONTENDERS[contender])))
-        return
-    version = platform.python_version()
-    sys.stdout.write(f"CPython {version}, medians of {arguments.rounds} rounds; ratio: theirs over ours\n\n")
-    for workload, measure in WORKLOADS.items():
-        figures: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
-        for _ in range(arguments.rounds):
-            for contender, values in figures.items():
-                values.append(_measure(workload, contender))
-        _print(str(measure.__doc__), {contender: statistics.median(values) for contender, values in figures.items()})
-
-
-def _measure(workload: str, contender: str) -> float:
-    """Take one figure in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks", "--one", workload, contender]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
-
-
-def _print(title: str, medians: dict[str, float]) -> None:
-    ours = medians["batcher"]
-    sys.stdout.write(f"{title}\n")
-    for contender, median in medians.items():
-        sys.stdout.write(f"  {contender:<12} {median:>12.6g}   {median / ours:>6.2f}\n")
+    for name in arguments.workloads:
+        if name not in WORKLOADS:
+            parser.error(f"no workload {name!r}; there are {', '.join(WORKLOADS)}")
+    if arguments.write and (arguments.quick or arguments.workloads):
+        parser.error("only a whole run is written")
+    began = time.monotonic()
+    rounds = 1 if arguments.quick else arguments.rounds
+    results = measure_all(rounds=rounds, is_quick=arguments.quick, only=arguments.workloads)
+    run = Run(facts(), peers(), results, rounds)
+    print_run(run)
+    if arguments.write:
+        save(run, _HERE / "results")
+        runs = load(_HERE / "results")
+        (_HERE / "RESULTS.md").write_text(render(runs), encoding="utf-8")
+        (_HERE / "results.svg").write_text(draw(runs[0]), encoding="utf-8")
+    print(f"\n{time.monotonic() - began:.0f} seconds")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The batchers that people write by hand in forty lines: what every library has to beat.
 
-They have none of a library's guarantees: no bound that holds, no timeouts, no fork, no exit, and a
-cancelled future ends their thread.
+They have none of a library's guarantees: no timeouts, no errors, no fork, no exit, and a cancelled
+future ends their thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from benchmarks.contender import Handler, Settings
 
 _END = object()
 
@@ -21,17 +21,11 @@ _END = object()
 class _HandWritten:
     """A queue, a thread, and a stock Future for each item."""
 
-    def __init__(
-        self,
-        handler: Callable[[list[Any]], list[Any]],
-        max_batch_size: int,
-        max_delay: float,
-        line: Any,  # noqa: ANN401
-    ) -> None:
+    def __init__(self, handler: Handler, settings: Settings, line: Any) -> None:  # noqa: ANN401 - both kinds of queue
         self._queue = line
         self._handler = handler
-        self._max_batch_size = max_batch_size
-        self._max_delay = max_delay
+        self._max_batch_size = settings.max_batch_size
+        self._max_delay = settings.max_delay
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -74,14 +68,14 @@ class _HandWritten:
 class QueueBatcher(_HandWritten):
     """On `queue.Queue`, with its bound."""
 
-    def __init__(self, handler: Callable[[list[Any]], list[Any]], max_batch_size: int, max_delay: float) -> None:
+    def __init__(self, handler: Handler, settings: Settings) -> None:
         """Start the thread."""
-        super().__init__(handler, max_batch_size, max_delay, queue.Queue(10_000))
+        super().__init__(handler, settings, queue.Queue(settings.capacity))
 
 
 class SimpleQueueBatcher(_HandWritten):
     """On `queue.SimpleQueue`, which is written in C and has no bound."""
 
-    def __init__(self, handler: Callable[[list[Any]], list[Any]], max_batch_size: int, max_delay: float) -> None:
+    def __init__(self, handler: Handler, settings: Settings) -> None:
         """Start the thread."""
-        super().__init__(handler, max_batch_size, max_delay, queue.SimpleQueue())
+        super().__init__(handler, settings, queue.SimpleQueue())

@@ -1,135 +1,130 @@
-"""What is measured. Each workload returns one figure, where less is better."""
+"""The table of workloads: what is measured, on whom, and what the figure means."""
 
 from __future__ import annotations
 
-import gc
-import statistics
-import threading
-import time
-import tracemalloc
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from batcher import Batcher
-from benchmarks.handwritten import QueueBatcher, SimpleQueueBatcher
+from benchmarks import contenders as c
+from benchmarks.callers import closed_loop, idle, lone_caller, sleeping
+from benchmarks.growth import KEYS, SIZES, measure
+from benchmarks.production import fire_and_forget, pending_bytes, produce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
-_ITEMS = 200_000
+    from benchmarks.contender import Figures, Make
 
-
-class Contender(Protocol):
-    """A batcher of whatever make."""
-
-    def add(self, item: Any, /) -> Future[Any]:  # noqa: ANN401
-        """Queue an item."""
-        ...
-
-    def put(self, item: Any, /) -> None:  # noqa: ANN401
-        """Queue an item and forget it."""
-        ...
-
-    def close(self) -> object:
-        """Send what is queued and end."""
-        ...
+HAND_WRITTEN = (c.QUEUE, c.SIMPLE, c.FLOOR)
+WITH_FUTURES = (c.OURS, *HAND_WRITTEN, c.BATCHED, c.STREAMER, c.LOADER, c.PUBSUB, c.POOL)
+IN_LOOPS = (c.OURS, c.OURS_AT_ONCE, c.OURS_WINDOW, *HAND_WRITTEN, c.QUEUE_GREEDY)
+# Where a quick run measures the libraries too: they are slow to start.
+QUICK_WITH_LIBRARIES = ("W1", "W3-64-5", "W4", "W5")
 
 
-def _ours(handler: Callable[[list[Any]], list[Any]], max_batch_size: int, max_delay: float) -> Contender:
-    return Batcher(handler, max_batch_size=max_batch_size, max_delay=max_delay)
+@dataclass(frozen=True)
+class Workload:
+    """One row of the table.
+
+    Attributes:
+        title: What happens.
+        unit: Of the figure.
+        contenders: Who is measured.
+        run: Called as `run(make, is_quick=...)`; returns the figure as "value", and others beside it.
+        is_rate: Whether more is better.
+        is_steady: Whether the figure hardly varies: then one round is enough.
+    """
+
+    title: str
+    unit: str
+    contenders: tuple[str, ...]
+    run: Callable[..., Figures]
+    is_rate: bool = True
+    is_steady: bool = False
 
 
-def _ours_wide(handler: Callable[[list[Any]], list[Any]], max_batch_size: int, max_delay: float) -> Contender:
-    return Batcher(handler, max_batch_size=max_batch_size, max_delay=max_delay, max_pending=2_000_000)
+def _produce(make: Make, *, is_quick: bool, producers: int) -> Figures:
+    return produce(make, 20_000 if is_quick else 200_000, producers)
 
 
-Make = Any  # a factory of contenders: (handler, max_batch_size, max_delay)
-CONTENDERS: dict[str, Make] = {"batcher": _ours, "queue.Queue": QueueBatcher, "SimpleQueue": SimpleQueueBatcher}
+def _forget(make: Make, *, is_quick: bool) -> Figures:
+    return fire_and_forget(make, 300_000 if is_quick else 1_000_000)
 
 
-def _echo(items: list[Any]) -> list[Any]:
-    return items
+def _bytes(make: Make, *, is_quick: bool) -> Figures:
+    return pending_bytes(make, 2_000 if is_quick else 8_000)
 
 
-def one_producer(make: Make) -> float:
-    """W1: seconds for 200,000 items from one thread, each future's result read."""
-    return _produce(make, 1)
+def _loop(make: Make, *, is_quick: bool, callers: int, handler_seconds: float, max_delay: float = 0.005) -> Figures:
+    seconds, warm_up = (0.3, 0.1) if is_quick else (1.0, 0.3)
+    handler = sleeping(handler_seconds)
+    return closed_loop(make, callers, handler, max_delay=max_delay, seconds=seconds, warm_up=warm_up)
 
 
-def eight_producers(make: Make) -> float:
-    """W2: the same from eight threads."""
-    return _produce(make, 8)
+def _lone(make: Make, *, is_quick: bool) -> Figures:
+    return lone_caller(make, 1_000 if is_quick else 5_000, 0.0)
 
 
-def _produce(make: Make, producers: int) -> float:
-    contender: Contender = make(_echo, 100, 0.005)
-
-    def produce() -> None:
-        futures = [contender.add(i) for i in range(_ITEMS // producers)]
-        for future in futures:
-            future.result()
-
-    threads = [threading.Thread(target=produce) for _ in range(producers)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    contender.close()
-    return time.perf_counter() - began
+def _lone_slow(make: Make, *, is_quick: bool) -> Figures:
+    # Few calls: where each waits for the whole window, they take their time.
+    return lone_caller(make, 10 if is_quick else 50, 0.05)
 
 
-def lone_caller(make: Make) -> float:
-    """W4: median seconds of `add(x).result()` from one thread, delay 0."""
-    contender: Contender = make(_echo, 100, 0.0)
-    seconds = []
-    for i in range(3000):
-        began = time.perf_counter()
-        contender.add(i).result()
-        seconds.append(time.perf_counter() - began)
-    contender.close()
-    return statistics.median(seconds)
+def _idle(make: Make, *, is_quick: bool) -> Figures:
+    return idle(make, 0.5 if is_quick else 2.0)
 
 
-def fire_and_forget(make: Make) -> float:
-    """W5: seconds for a million `put`, sent and done."""
-    contender: Contender = (_ours_wide if make is _ours else make)(_echo, 100, 0.005)
-    put = contender.put
-    began = time.perf_counter()
-    for i in range(1_000_000):
-        put(i)
-    contender.close()
-    return time.perf_counter() - began
+def _growth(make: Make, *, is_quick: bool, keys: int) -> Figures:
+    return measure(make, SIZES[:3] if is_quick else SIZES, keys)
 
 
-def pending_bytes(make: Make) -> float:
-    """Bytes a pending item whose future is held by the caller."""
-    gate = threading.Event()
-    is_blocked = threading.Event()
-
-    def handler(items: list[Any]) -> list[Any]:
-        is_blocked.set()
-        gate.wait()
-        return items
-
-    count = 8000
-    contender: Contender = make(handler, 100, 0.0)
-    contender.add(None)
-    is_blocked.wait()
-    kept: list[Future[Any] | None] = [None] * count
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    for i in range(count):
-        kept[i] = contender.add(None)
-    used = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    gate.set()
-    contender.close()
-    return used / count
+def _closed_loop(
+    callers: int, handler: int, delay: int = 5, peers: tuple[str, ...] = (c.BATCHED, c.LOADER, c.POOL)
+) -> Workload:
+    """Return the row of one closed loop; handler and delay in milliseconds."""
+    return Workload(
+        f"{callers} callers in a closed loop, handler {handler} ms, delay {delay} ms",
+        "requests/s",
+        IN_LOOPS + peers,
+        partial(_loop, callers=callers, handler_seconds=handler / 1e3, max_delay=delay / 1e3),
+    )
 
 
-WORKLOADS: dict[str, Callable[[Make], float]] = {
-    workload.__name__: workload
-    for workload in (one_producer, eight_producers, lone_caller, fire_and_forget, pending_bytes)
+WORKLOADS: dict[str, Workload] = {
+    "W1": Workload(
+        "one producer, 200,000 items, batches of 100", "items/s", WITH_FUTURES, partial(_produce, producers=1)
+    ),
+    "W2": Workload("eight producers, the same", "items/s", WITH_FUTURES, partial(_produce, producers=8)),
+    "bytes": Workload(
+        "memory of a pending item, its future held", "bytes", WITH_FUTURES, _bytes, is_rate=False, is_steady=True
+    ),
+    "W3-64-5": _closed_loop(64, 5, peers=(c.BATCHED, c.UBATCH, c.STREAMER, c.LOADER, c.PUBSUB, c.POOL)),
+    "W3-8-5": _closed_loop(8, 5),
+    "W3-64-0": _closed_loop(64, 0),
+    "W3-8-0": _closed_loop(8, 0),
+    "W3-64-5-slow": _closed_loop(64, 5, 50, peers=(c.BATCHED,)),
+    "W4": Workload("lone caller, delay 0: added latency", "us", (*WITH_FUTURES, c.UBATCH), _lone, is_rate=False),
+    "W4-slow": Workload(
+        "lone caller, delay 50 ms: added latency",
+        "us",
+        (c.OURS, c.OURS_WINDOW, c.QUEUE_GREEDY),
+        _lone_slow,
+        is_rate=False,
+    ),
+    "W5": Workload("fire and forget, a million items", "items/s", (c.OURS, *HAND_WRITTEN, c.TELEMETRY), _forget),
+    "W7": Workload(
+        "wake-ups of an idle batcher", "a second", (*WITH_FUTURES, c.UBATCH), _idle, is_rate=False, is_steady=True
+    ),
+    **{
+        f"growth, {name}": Workload(
+            f"time per item, {name}: largest growth from 10^3 to 10^6 pending items",
+            "times",
+            (c.OURS,) if keys else (c.OURS, c.FLOOR),
+            partial(_growth, keys=keys),
+            is_rate=False,
+            is_steady=True,
+        )
+        for name, keys in KEYS.items()
+    },
 }

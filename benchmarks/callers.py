@@ -1,0 +1,111 @@
+"""Workloads of callers that wait for each result, and of nobody at all."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.contender import MissingError, Settings
+from benchmarks.production import echo
+
+if TYPE_CHECKING:
+    from benchmarks.contender import Handler, Make
+
+
+def sleeping(seconds: float) -> Handler:
+    """Return a handler whose calls take `seconds`, whatever their size, as most backends' do."""
+
+    def handler(items: list[Any]) -> list[Any]:
+        time.sleep(seconds)
+        return items
+
+    return handler if seconds else echo
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the smallest value that at least `share` of all values don't exceed."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+def closed_loop(
+    make: Make, callers: int, handler: Handler, *, max_delay: float, seconds: float, warm_up: float
+) -> dict[str, float]:
+    """Let `callers` threads do nothing but wait for one result after another; count what they get after `warm_up`."""
+    contender = make(handler, Settings(max_delay=max_delay, is_slow=handler is not echo))
+    latencies: list[list[float]] = [[] for _ in range(callers)]
+    begin = time.perf_counter() + warm_up
+    end = begin + seconds
+
+    def call(mine: list[float]) -> None:
+        item, now = b"1", time.perf_counter()
+        while now < end:
+            before = now
+            result = contender.add(item).result()
+            now = time.perf_counter()
+            if begin <= now < end:
+                mine.append(now - before)
+            assert result in (item, [item]), "wrong result"
+
+    threads = [threading.Thread(target=call, args=(mine,)) for mine in latencies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    contender.close()
+    every = [latency for mine in latencies for latency in mine]
+    return {
+        "value": len(every) / seconds,
+        "p50_ms": percentile(every, 0.50) * 1e3,
+        "p99_ms": percentile(every, 0.99) * 1e3,
+    }
+
+
+def lone_caller(make: Make, calls: int, max_delay: float) -> dict[str, float]:
+    """Time one thread's `add(x).result()`, over and over, and with pauses between, when the threads went to sleep."""
+    contender = make(echo, Settings(max_delay=max_delay))
+
+    def median(count: int, pause: float) -> float:
+        latencies = []
+        for _ in range(count):
+            before = time.perf_counter()
+            contender.add(b"1").result()
+            latencies.append(time.perf_counter() - before)
+            if pause:
+                time.sleep(pause)
+        return statistics.median(latencies) * 1e6
+
+    median(calls // 10, 0.0)  # warm
+    figures = {"value": median(calls, 0.0), "paused_us": median(calls // 10, 0.001)}
+    contender.close()
+    return figures
+
+
+def idle(make: Make, seconds: float) -> dict[str, float]:
+    """Count how often a second the threads of a batcher that has nothing to do wake up."""
+    contender = make(echo, Settings())
+    for _ in range(10):
+        contender.add(b"1").result()
+    time.sleep(min(seconds, 0.5))  # so that what ends with the last batch has ended
+    before = _switches()
+    time.sleep(seconds)
+    woken = _switches() - before
+    contender.close()
+    return {"value": woken / seconds}
+
+
+def _switches() -> int:
+    """Return the voluntary context switches of all threads but this one."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        raise MissingError("this system doesn't count the context switches of a thread")
+    own, total = str(threading.get_native_id()), 0
+    for task in tasks.iterdir():
+        if task.name != own:
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches"):
+                    total += int(line.split()[1])
+    return total

@@ -1,0 +1,1 @@
+"""Adapters of libraries that do what a batcher does: each as thin as it can be, with what suits that library best."""
