@@ -94,9 +94,9 @@ class BatchAdapter(BaseAdapter):
         route = _requests.RequestsRoute(adapter, verify=verify, cert=cert, proxies=proxies)
         try:
             response = self._answer(request, timeout, route)
-        except Exception as error:  # noqa: BLE001 - each is raised again, as the client's own where it has one
-            own = _requests.client_error(request, error)
-            raise own from own.__cause__
+        except Exception as error:  # noqa: BLE001 - raised again, as the client's own where it has one
+            # It has its cause already; and in a variable it would hold this frame, which holds it.
+            raise _requests.client_error(request, error)  # noqa: B904
         if response is None:
             return adapter.send(
                 request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=dict(proxies or {})

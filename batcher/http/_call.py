@@ -22,9 +22,11 @@ class Call:
         sharing_key: What callers of one call have in common.
         lane: Where the call gathers; with the sharing key it is the batch key.
         flight_key: What callers of one answer have in common; None: this one is for its caller alone.
+        is_held: Whether it waits for its retry; a mark of the lanes.
+        is_over: Whether its caller waits no more; a mark of the lanes.
     """
 
-    __slots__ = ("flight_key", "lane", "request", "route", "sharing_key", "timeouts")
+    __slots__ = ("flight_key", "is_held", "is_over", "lane", "request", "route", "sharing_key", "timeouts")
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class Call:
         self.sharing_key = sharing_key
         self.lane = lane
         self.flight_key = flight_key
+        self.is_held = False
+        self.is_over = False
 
     def __repr__(self) -> str:
         """Show what the request shows."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from batcher import Batcher
 from batcher._clock import monotonic
 from batcher._options import check_count, check_flag, check_seconds
+from batcher._retry import as_retry
 from batcher.errors import BatchError, ItemTimeoutError
 from batcher.http._call import Call, batch_key
 from batcher.http._format import Format
@@ -14,7 +15,7 @@ from batcher.http._lanes import Lanes
 from batcher.http._safety import check_request
 from batcher.http._sender import Sender
 from batcher.http._sharing import must_go_alone, sharing_key, single_flight_key
-from batcher.http._verdict import Answer, FailedAnswer, Final
+from batcher.http._verdict import Answer, FailedAnswer, Final, SafeRetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DELAY = 0.01
 _DEFAULT_CONCURRENCY = 8
+# By then the batcher has ended an item whose deadline has passed, and nothing of it is left in the queue.
+_GRACE = 0.05
 
 
 class Exchange:
@@ -55,12 +58,13 @@ class Exchange:
         self._max_delay = check_seconds("max_delay", max_delay)
         # Half of the slots: a slow host leaves the others room.
         self._lanes = Lanes(max(concurrency // 2, 1), size)
+        policy = as_retry("retry", options.get("retry"))
         self._batcher: Batcher[Call, Answer] = Batcher(
-            Sender(wire_format, self._lanes, compress=compress),
+            Sender(wire_format, self._lanes, compress=compress, retries=policy is not None),
             batch_key=batch_key,
             max_batch_size=size,
             max_delay=max_delay,
-            **{**options, "max_concurrent": concurrency},
+            **{**options, "max_concurrent": concurrency, "retry": None if policy is None else SafeRetry(policy)},
         )
 
     def takes(self, request: HTTPRequest) -> bool:
@@ -83,28 +87,37 @@ class Exchange:
             Exception: What the shared call failed with: an object of this caller's own.
         """
         flight = single_flight_key(request) if self._deduplicates else None
-        call, answer = self._travel(request, route, timeouts, flight)
-        if answer.call is not call and answer.response.header("set-cookie") is not None:
+        call, outcome = self._travel(request, route, timeouts, flight)
+        if isinstance(outcome, Answer) and outcome.call is not call and outcome.response.header("set-cookie"):
             # A cookie is for whom it was made: this caller asks for its own.
-            _, answer = self._travel(request, route, timeouts, None)
-        return answer.response
+            _, outcome = self._travel(request, route, timeouts, None)
+        if isinstance(outcome, Answer):
+            return outcome.response
+        try:
+            raise outcome
+        finally:
+            del outcome  # its traceback has this frame: without the garbage collector it would live for ever
 
-    def _travel(self, request: HTTPRequest, route: Route, timeouts: Timeouts, flight: object) -> tuple[Call, Answer]:
-        """Go with a batch, and wait."""
+    def _travel(
+        self, request: HTTPRequest, route: Route, timeouts: Timeouts, flight: object
+    ) -> tuple[Call, Answer | BaseException]:
+        """Go with a batch, and wait: return the answer, or what is to be raised."""
         patience = timeouts.patience(self._max_delay)
-        until = None if patience is None else monotonic() + patience
+        until = None if patience is None else monotonic() + patience + _GRACE
         key = (route.key, sharing_key(request, self._format.part_headers))
         call = Call(request, route, timeouts, sharing_key=key, lane=self._lanes.enter(key), flight_key=flight)
-        # The deadline ends retries as well; the wait holds even where the batcher's clock stands still.
+        # The item's own deadline ends its retries as well; the wait holds even where a batcher's clock stands still.
         future = self._batcher.add(call, timeout=patience)
         try:
             error = future.exception(None if until is None else max(until - monotonic(), 0.0))
         except TimeoutError:
             future.cancel()
-            raise ItemTimeoutError("no answer within the caller's own timeouts") from None
+            return call, ItemTimeoutError("no answer within the caller's own timeouts")
         except BaseException:  # Ctrl-C: nobody waits any more
             future.cancel()
             raise
+        finally:
+            self._lanes.leave(call)
         return call, future.result() if error is None else _unwrapped(error)
 
     def status(self) -> BatcherStatus:
@@ -116,12 +129,10 @@ class Exchange:
         self._batcher.close()
 
 
-def _unwrapped(error: BaseException) -> Answer:
-    """Return the answer that a failure carries, or raise what the client shall see."""
+def _unwrapped(error: BaseException) -> Answer | BaseException:
+    """Return the answer that a failure carries, or what the client shall see."""
     if isinstance(error, BatchError) and isinstance(error.__cause__, (Final, FailedAnswer)):
         error = error.__cause__  # for one of many followers
     if isinstance(error, Final):
         error = error.error
-    if isinstance(error, FailedAnswer):
-        return error.answer
-    raise error
+    return error.answer if isinstance(error, FailedAnswer) else error

@@ -30,16 +30,21 @@ class Sender:
     Thread safety: called by several threads at once, which share nothing that changes.
     """
 
-    def __init__(self, wire_format: Format, lanes: Lanes, *, compress: bool) -> None:
+    def __init__(self, wire_format: Format, lanes: Lanes, *, compress: bool, retries: bool) -> None:
         self._format = wire_format
         self._lanes = lanes
         self._compress = compress
+        self._retries = retries
 
     def __call__(self, calls: list[Call]) -> list[Answer | Exception]:
         """Send the calls of one batch, which share origin, credentials and route."""
         first = calls[0]
         with self._lanes.running(first.sharing_key, first.lane):
-            return self._exchange(calls)
+            answers = self._exchange(calls)
+            for call, answer in zip(calls, answers, strict=True):
+                if self._retries and isinstance(answer, Exception) and not isinstance(answer, Final):
+                    self._lanes.hold(call)
+            return answers
 
     def _exchange(self, calls: list[Call]) -> list[Answer | Exception]:
         requests = [call.request for call in calls]
@@ -59,9 +64,7 @@ class Sender:
         try:
             parts = self._split(reply, requests)
         except Exception as error:  # noqa: BLE001 - the same, and what servers reply
-            failure = BatchReplyError(f"the reply to a batch of {len(calls)} requests can't be split: {error}")
-            failure.__cause__ = error
-            return [judge_error(call, _own(failure)) for call in calls]
+            return [judge_error(call, _own(_no_split(len(calls), error))) for call in calls]
         return [judge_part(call, part) for call, part in zip(calls, parts, strict=True)]
 
     def _split(self, reply: HTTPResponse, requests: list[HTTPRequest]) -> list[HTTPResponse | Exception]:
@@ -81,13 +84,37 @@ class Sender:
         return replace(request, body=body, headers=(*request.headers, ("Content-Encoding", "gzip")))
 
 
+def _no_split(count: int, error: Exception) -> BatchReplyError:
+    """Return what each caller of a reply that can't be split gets."""
+    failure = BatchReplyError(f"the reply to a batch of {count} requests can't be split: {error}")
+    failure.__cause__ = error
+    return failure
+
+
 def _own(error: Exception) -> Exception:
-    """Return an exception object for one caller, who puts its own request on it."""
+    """Return an exception object for one caller, who puts its own request on it.
+
+    It has no traceback, nor have its causes: their frames hold the requests of all callers, and what
+    reports errors with the variables of each frame would tell one of the others.
+    """
+    _strip(error)
     try:
         own = copy.copy(error)
     except Exception:  # noqa: BLE001 - an exception's own __init__ or __reduce__
         return error
     if type(own) is not type(error):
         return error
-    own.__cause__, own.__traceback__ = error.__cause__, error.__traceback__
+    own.__cause__ = error.__cause__ or error.__context__
     return own
+
+
+def _strip(error: BaseException) -> None:
+    """Take the tracebacks off an exception and all that led to it."""
+    seen: list[BaseException] = []
+    chain: list[BaseException | None] = [error]
+    while chain:
+        found = chain.pop()
+        if found is not None and not any(found is known for known in seen):
+            seen.append(found)
+            found.__traceback__ = None
+            chain += [found.__cause__, found.__context__]

@@ -110,9 +110,9 @@ class BatchTransport(_Base):
         route = self._routes.route(request)
         try:
             response = self._answer(request, route)
-        except Exception as error:  # noqa: BLE001 - each is raised again, as the client's own where it has one
-            own = _httpx.client_error(request, error)
-            raise own from own.__cause__
+        except Exception as error:  # noqa: BLE001 - raised again, as the client's own where it has one
+            # It has its cause already; and in a variable it would hold this frame, which holds it.
+            raise _httpx.client_error(request, error)  # noqa: B904
         if response is None:
             return route.transport.handle_request(request)
         return _httpx.make_response(request, response)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batcher.http._errors import BatchReplyError
 
 if TYPE_CHECKING:
+    from batcher import RetryPolicy
     from batcher.http._call import Call
     from batcher.http._records import HTTPRequest, HTTPResponse
 
@@ -51,6 +52,22 @@ class Final(Exception):  # noqa: N818 - it never reaches a user
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
+
+
+class SafeRetry:
+    """A policy that follows another one, but never tries again what is final.
+
+    Thread safety: that of the other one.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+
+    def wait_after(self, error: BaseException, *, attempts: int, elapsed: float) -> float | None:
+        """Return the seconds to wait before the next attempt; None: give up."""
+        if isinstance(error, Final):
+            return None
+        return self._policy.wait_after(error, attempts=attempts, elapsed=elapsed)
 
 
 def is_idempotent(request: HTTPRequest) -> bool:

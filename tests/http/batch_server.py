@@ -28,6 +28,10 @@ class Reply:
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
+# Instead of an answer: the connection ends.
+HANG_UP = Reply(status=0)
+
+
 @dataclass
 class Received:
     """A request as it came over the wire, or as a part of one."""
@@ -180,6 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         reply = self.owner.answer(Received(self.command, self.path, self.headers, body))
+        if reply is HANG_UP:
+            self.close_connection = True
+            return
         self.send_response(reply.status, "Some Words")
         for name, value in reply.headers:
             self.send_header(name, value)

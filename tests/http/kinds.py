@@ -53,7 +53,7 @@ class Kind(Protocol):
     errors: Errors
 
     def open(self, url: str, wire_format: Format, **options: Any) -> AbstractContextManager[Client]:
-        """Open a client whose requests are batched."""
+        """Open a client whose requests are batched, by what is `wrapped` already if that is given."""
 
     def inner(self) -> Any:
         """Return a transport that may be put underneath."""
@@ -79,7 +79,8 @@ class HttpxKind:
     @contextmanager
     def open(self, url: str, wire_format: Format, **options: Any) -> Iterator[Client]:
         """Open a client whose requests are batched."""
-        with self.line.Client(transport=self.wrap(wire_format, **options), base_url=url, timeout=30) as client:
+        transport = options.pop("wrapped", None) or self.wrap(wire_format, **options)
+        with self.line.Client(transport=transport, base_url=url, timeout=30) as client:
             yield client
 
     def inner(self) -> Any:
@@ -134,7 +135,7 @@ class RequestsKind:
             session.trust_env = False
             for adapter in session.adapters.values():
                 adapter.close()
-            adapter = self.wrap(wire_format, **options)
+            adapter = options.pop("wrapped", None) or self.wrap(wire_format, **options)
             session.adapters.clear()
             session.mount("http://", adapter)
             yield _Session(url, session)

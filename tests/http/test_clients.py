@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Event, Thread
+from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
 from batcher.http import BodyArray, Format, GraphQLArray, JSONBatch, JSONRPCBatch, MultipartBatch
-from tests.http.batch_server import BULK, GRAPHQL, JSON_BATCH, MULTIPART_BATCH, RPC, BatchServer, Received, Reply
+from tests.http.batch_server import (
+    BULK,
+    GRAPHQL,
+    HANG_UP,
+    JSON_BATCH,
+    MULTIPART_BATCH,
+    RPC,
+    BatchServer,
+    Received,
+    Reply,
+)
 from tests.http.kinds import FULL, Client, Kind
 from tests.integration.clients import crowd
 
@@ -171,6 +184,32 @@ def test_connection_errors_are_each_callers_own(kind: Kind, wire_format: Format)
 
     assert [type(error) for error in errors] == [kind.errors.connect] * 3
     assert [str(error.request.url) for error in errors] == [f"{url}/v1/{n}" for n in range(3)]
+
+
+def test_an_error_shows_nobody_the_others(server: BatchServer, kind: Kind, wire_format: Format) -> None:
+    """No frame of an error's tracebacks has another caller's request."""
+    server.whole = lambda call: HANG_UP
+    with kind.open(server.url, wire_format, max_batch_size=2, **FULL) as client:
+        errors = crowd(2, lambda n: outcome(lambda: client.get(f"/v1/secret-{n}")))
+
+    for number, error in enumerate(errors):
+        shown = "".join(TracebackException.from_exception(error, capture_locals=True).format())
+        assert f"secret-{number}" in shown
+        assert f"secret-{1 - number}" not in shown
+
+
+def test_an_error_is_gone_when_its_caller_is_done_with_it(server: BatchServer, kind: Kind, wire_format: Format) -> None:
+    """No cycle keeps an error, and the frames and connections behind it, for the garbage collector (fault 30)."""
+    server.disturb = lambda answers: []
+    with kind.open(server.url, wire_format) as client:
+        gc.disable()
+        try:
+            missing = weakref.ref(outcome(lambda: client.get("/v1/x")))
+            server.whole = lambda call: HANG_UP
+            lost = weakref.ref(outcome(lambda: client.get("/v1/x")))
+            assert (missing(), lost()) == (None, None)
+        finally:
+            gc.enable()
 
 
 def test_each_caller_has_its_own_timeout(server: BatchServer, kind: Kind, wire_format: Format) -> None:

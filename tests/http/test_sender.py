@@ -73,7 +73,7 @@ def run(
         )
         for number, target in enumerate(targets)
     ]
-    send = Sender(wire_format or Words("/b"), Lanes(1, 10), compress=compress)
+    send = Sender(wire_format or Words("/b"), Lanes(1, 10), compress=compress, retries=False)
     return send(calls), route
 
 
