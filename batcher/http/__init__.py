@@ -26,9 +26,11 @@ from batcher.http._records import HTTPRequest, HTTPResponse
 
 if TYPE_CHECKING:
     from batcher.http._adapter import BatchAdapter
+    from batcher.http._api_client import ApiClient
     from batcher.http._transport import BatchTransport
 
 __all__ = [
+    "ApiClient",
     "BatchAdapter",
     "BatchReplyError",
     "BatchTransport",
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 # These import a client, and nobody has all of them.
-_CLIENTS = {"BatchAdapter": "_adapter", "BatchTransport": "_transport"}
+_CLIENTS = {"ApiClient": "_api_client", "BatchAdapter": "_adapter", "BatchTransport": "_transport"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whichever is asked for

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,14 @@ def read_request(request: Any) -> HTTPRequest | None:  # noqa: ANN401 - of eithe
         body = request.content
     except line_of(request).RequestNotRead:
         return None
+    return replace(read_head(request), body=body)
+
+
+def read_head(request: Any) -> HTTPRequest:  # noqa: ANN401
+    """Return a request's record without its body."""
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
     origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
-    return HTTPRequest(request.method, origin, request.url.raw_path.decode("latin-1"), headers, body)
+    return HTTPRequest(request.method, origin, request.url.raw_path.decode("latin-1"), headers)
 
 
 def read_timeouts(request: Any) -> Timeouts:  # noqa: ANN401
@@ -152,15 +158,29 @@ class Routes:
 
     A connection that a forked child inherits is still the parent's: two processes on one connection get
     each other's answers. So a child makes transports of its own; one that was given can't be made anew.
+
+    Thread safety: may be used from any thread.
     """
 
     def __init__(self, transport: Any) -> None:  # noqa: ANN401
-        self.given = transport
+        """Send through `transport`: a transport, a function that makes one, or None for the line's own.
+
+        Raises:
+            TypeError: It is none of these.
+        """
+        if transport is not None and not callable(transport) and not hasattr(transport, "handle_request"):
+            raise TypeError(f"transport must be a transport, a function that makes one, or None, got {transport!r}")
+        self.given = transport if hasattr(transport, "handle_request") else None
+        self._make = None if self.given is not None else transport
         self._own = _OwnRoutes()
         self._strangers: list[_OwnRoutes] = []
 
     def route(self, request: object) -> HttpxRoute:
-        """Return the way that a request goes."""
+        """Return the way that a request goes.
+
+        Raises:
+            TypeError: The request is of neither line, or the transport of the other one.
+        """
         line = line_of(request)
         if self._own.pid != os.getpid():
             self._strangers.append(self._own)  # kept: to collect a connection would be to close it
@@ -170,9 +190,17 @@ class Routes:
             route = own.by_line.get(line.__name__)
             if route is None:
                 # Under the lock: it takes a while, and the other threads would each make one.
-                transport = line.HTTPTransport() if self.given is None else self.given
-                route = own.by_line[line.__name__] = HttpxRoute(line, transport)
+                route = own.by_line[line.__name__] = HttpxRoute(line, self._transport(line))
             return route
+
+    def _transport(self, line: ModuleType) -> Any:  # noqa: ANN401
+        transport = self.given
+        if transport is None:
+            transport = line.HTTPTransport() if self._make is None else self._make()
+        modules = {kind.__module__.partition(".")[0] for kind in type(transport).__mro__}
+        if line.__name__ not in modules and modules.intersection(LINES):
+            raise TypeError(f"the client is of {line.__name__}, and its transport a {type(transport)!r}")
+        return transport
 
     def close(self) -> None:
         """Close the transports of this process."""

@@ -40,8 +40,9 @@ class BatchTransport(_Base):
 
     A caller waits for its answer at most `max_delay` and its own connect and read timeouts.
 
-    Thread safety: as the client's. After a fork the child makes connections of its own, except for a
-    `transport` that was given. Closing the client sends what waits and closes the transport underneath.
+    Thread safety: as the client's. After a fork the child makes a transport of its own, unless a finished
+    `transport` was given: give a function that makes it. Closing the client sends what waits and closes
+    the transport underneath.
 
     Example:
         >>> import httpx2
@@ -54,7 +55,7 @@ class BatchTransport(_Base):
         self,
         format: Format,  # noqa: A002 - the word for it
         *,
-        transport: AnyTransport | None = None,
+        transport: AnyTransport | Callable[[], AnyTransport] | None = None,
         should_batch: Callable[[Any], object] | None = None,
         deduplicate: bool = True,
         compress: bool = False,
@@ -66,8 +67,9 @@ class BatchTransport(_Base):
 
         Args:
             format: The wire format, and where its endpoint is.
-            transport: What sends the calls, with the certificates, proxies and HTTP/2 of your choice; it
-                is closed with this one. None: an HTTPTransport of the client's line.
+            transport: What sends the calls, with the certificates, proxies and HTTP/2 of your choice, or a
+                function that makes it; it is closed with this one. None: an HTTPTransport of the client's
+                line.
             should_batch: Called with each request; what it declines goes alone.
             deduplicate: Let GETs and HEADs that are equal, headers included, share one answer while it
                 is under way.
