@@ -93,12 +93,12 @@ def make_response(request: Any, response: HTTPResponse) -> Any:  # noqa: ANN401
     )
 
 
-def client_error(request: Any, error: Exception) -> Exception:  # noqa: ANN401
-    """Return what the caller's client raises for such an error, with the caller's own request on it."""
+def client_error(request: Any, error: Any) -> Exception:  # noqa: ANN401
+    """Return what the caller's client raises for an exception, with the caller's own request on it."""
     line = line_of(request)
+    own: Exception = error
     if isinstance(error, line.RequestError):
         error.request = request
-        own: Exception = error
         return own
     kind: Callable[..., Exception]
     if isinstance(error, (ItemTimeoutError, HandlerTimeoutError)):
@@ -110,7 +110,7 @@ def client_error(request: Any, error: Exception) -> Exception:  # noqa: ANN401
     elif isinstance(error, UnsafeRequestError):
         kind = line.LocalProtocolError
     else:
-        return error
+        return own
     own = kind(str(error), request=request)
     own.__cause__ = error
     return own
@@ -170,7 +170,7 @@ class Routes:
         """
         if transport is not None and not callable(transport) and not hasattr(transport, "handle_request"):
             raise TypeError(f"transport must be a transport, a function that makes one, or None, got {transport!r}")
-        self.given = transport if hasattr(transport, "handle_request") else None
+        self.given: Any = transport if hasattr(transport, "handle_request") else None
         self._make = None if self.given is not None else transport
         self._own = _OwnRoutes()
         self._strangers: list[_OwnRoutes] = []
@@ -194,7 +194,7 @@ class Routes:
             return route
 
     def _transport(self, line: ModuleType) -> Any:  # noqa: ANN401
-        transport = self.given
+        transport: Any = self.given
         if transport is None:
             transport = line.HTTPTransport() if self._make is None else self._make()
         modules = {kind.__module__.partition(".")[0] for kind in type(transport).__mro__}

@@ -17,9 +17,12 @@ class Route(Protocol):
     @property
     def key(self) -> Hashable:
         """What is equal for two requests exactly if the same connections, certificate and proxy serve them."""
+        ...
 
     def send(self, request: HTTPRequest, timeouts: Timeouts) -> HTTPResponse:
         """Send a request and read its whole response, or raise the client's own exception."""
+        ...
 
     def never_sent(self, error: BaseException) -> bool:
         """Say whether such an error means that the server has seen nothing of the request."""
+        ...
