@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from batcher._heirs import restart_in_child
 from batcher._options import check_callable
+from batcher._process import check_process
 from batcher.http import _requests
 from batcher.http._exchange import DEFAULT_DELAY, Exchange
 from batcher.http._requests import BaseAdapter, HTTPAdapter
@@ -64,7 +65,6 @@ class BatchAdapter(BaseAdapter):
         self._should_batch = should_batch
         self._is_given = adapter is not None
         self._adapter = HTTPAdapter() if adapter is None else adapter
-        self._pid = os.getpid()
         self._strangers: list[BaseAdapter] = []
         self._exchange = Exchange(
             format,
@@ -74,6 +74,7 @@ class BatchAdapter(BaseAdapter):
             max_delay=max_delay,
             options=batcher_options,
         )
+        restart_in_child(self)
 
     def send(  # noqa: PLR0917 - the signature of every adapter
         self,
@@ -121,15 +122,19 @@ class BatchAdapter(BaseAdapter):
         return self._exchange.answer(record, route, timeouts)
 
     def _own_adapter(self) -> BaseAdapter:
-        """Return the adapter underneath, which a forked child makes anew.
-
-        A connection that the child inherits is still the parent's: two processes on one connection get
-        each other's answers.
-        """
-        if self._pid != os.getpid() and not self._is_given:
-            self._strangers.append(self._adapter)  # kept: to collect a connection would be to close it
-            self._adapter, self._pid = HTTPAdapter(), os.getpid()
+        """Return the adapter underneath, which a forked child makes anew."""
+        check_process()
         return self._adapter
+
+    def restart(self) -> None:
+        """Start anew: this is a forked child.
+
+        A connection that it inherits is still the parent's: two processes on one connection get each
+        other's answers.
+        """
+        if not self._is_given:
+            self._strangers.append(self._adapter)  # kept: to collect a connection would be to close it
+            self._adapter = HTTPAdapter()
 
     def status(self) -> BatcherStatus:
         """Return what waits, what is under way and what has become of all that was batched."""

@@ -6,11 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
+from batcher._options import check_callable
 from batcher.http import _httpx
 from batcher.http._transport import BatchTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import httpx2
     from httpx2 import Client
@@ -28,7 +29,8 @@ class ApiClient(Client):
     """A client of httpx2 (of httpx where there is no httpx2) for one API that has a batch endpoint.
 
     `get`, `post`, `request`, `stream` and the rest are those of its base class. Requests that several
-    threads make at once travel together, see `BatchTransport`.
+    threads make at once travel together, see `BatchTransport`. What goes to another origin than that of
+    `base_url`, as after a redirect, goes alone.
 
     Thread safety: as its base class: made to be shared by threads.
 
@@ -80,19 +82,22 @@ class ApiClient(Client):
             ValueError: An option is out of range.
         """
         line = _httpx.preferred_line()
+        url = line.URL(base_url)
+        batch_options = dict(batch_options or {})
         given = client_options.pop("transport", None)
         options = {name: client_options[name] for name in _TRANSPORT_OPTIONS if name in client_options}
         # The client would put a transport of its own beside this one.
         client_options.pop("proxy", None)
         if client_options.get("trust_env", True):
-            options.setdefault("proxy", _environment_proxy(line.URL(base_url)))
+            options.setdefault("proxy", _environment_proxy(url))
         self._batching = BatchTransport(
             batch,
             transport=partial(line.HTTPTransport, **options) if given is None else given,
             retry=retry,
             circuit_breaker=circuit_breaker,
             compress=compress,
-            **(batch_options or {}),
+            should_batch=_Here(url, batch_options.pop("should_batch", None)),
+            **batch_options,
         )
         try:
             transport: Any = self._batching
@@ -108,6 +113,21 @@ class ApiClient(Client):
     def status(self) -> BatcherStatus:
         """Return what waits, what is under way and what has become of all that was batched."""
         return self._batching.status()
+
+
+class _Here:
+    """Declines what goes to another origin, and what the user declines."""
+
+    def __init__(self, url: Any, should_batch: Callable[[Any], object] | None) -> None:  # noqa: ANN401
+        check_callable("should_batch", should_batch)
+        self._origin = (url.scheme, url.netloc)
+        self._should_batch = should_batch
+
+    def __call__(self, request: Any) -> bool:  # noqa: ANN401 - of either line
+        """Say whether the request may be batched."""
+        if (request.url.scheme, request.url.netloc) != self._origin:
+            return False
+        return self._should_batch is None or bool(self._should_batch(request))
 
 
 def _environment_proxy(url: Any) -> str | None:  # noqa: ANN401 - of either line

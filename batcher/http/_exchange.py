@@ -75,8 +75,10 @@ class Exchange:
         """
         if must_go_alone(request) or len(request.body) > self._format.max_part_bytes:
             return False
+        if not self._format.accepts(request):
+            return False
         check_request(request)
-        return self._format.accepts(request)
+        return True
 
     def answer(self, request: HTTPRequest, route: Route, timeouts: Timeouts) -> HTTPResponse:
         """Return the response to a request, once the batch that it travels in is back.

@@ -6,12 +6,13 @@ line breaks a client: its line is taken from the request itself.
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from batcher._heirs import restart_in_child
+from batcher._process import check_process
 from batcher.errors import HandlerTimeoutError, ItemTimeoutError, QueueFullError
 from batcher.http._errors import BatchReplyError, UnsafeRequestError
 from batcher.http._records import HTTPRequest, HTTPResponse
@@ -172,8 +173,20 @@ class Routes:
             raise TypeError(f"transport must be a transport, a function that makes one, or None, got {transport!r}")
         self.given: Any = transport if hasattr(transport, "handle_request") else None
         self._make = None if self.given is not None else transport
-        self._own = _OwnRoutes()
-        self._strangers: list[_OwnRoutes] = []
+        self._strangers: list[dict[str, HttpxRoute]] = []
+        self._set_up()
+        restart_in_child(self)
+
+    def _set_up(self) -> None:
+        """Make what belongs to one process."""
+        # Guards: _by_line. Re-entrant, because a signal handler may send a request while it is held.
+        self._lock = threading.RLock()
+        self._by_line: dict[str, HttpxRoute] = {}
+
+    def restart(self) -> None:
+        """Start anew: this is a forked child."""
+        self._strangers.append(self._by_line)  # kept: to collect a connection would be to close it
+        self._set_up()
 
     def route(self, request: object) -> HttpxRoute:
         """Return the way that a request goes.
@@ -182,15 +195,12 @@ class Routes:
             TypeError: The request is of neither line, or the transport of the other one.
         """
         line = line_of(request)
-        if self._own.pid != os.getpid():
-            self._strangers.append(self._own)  # kept: to collect a connection would be to close it
-            self._own = _OwnRoutes()
-        own = self._own
-        with own.lock:
-            route = own.by_line.get(line.__name__)
+        check_process()
+        with self._lock:
+            route = self._by_line.get(line.__name__)
             if route is None:
                 # Under the lock: it takes a while, and the other threads would each make one.
-                route = own.by_line[line.__name__] = HttpxRoute(line, self._transport(line))
+                route = self._by_line[line.__name__] = HttpxRoute(line, self._transport(line))
             return route
 
     def _transport(self, line: ModuleType) -> Any:  # noqa: ANN401
@@ -206,16 +216,7 @@ class Routes:
         """Close the transports of this process."""
         if self.given is not None:
             self.given.close()
-        elif self._own.pid == os.getpid():
-            for route in self._own.by_line.values():
-                route.transport.close()
-
-
-class _OwnRoutes:
-    """The routes of one process."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        # Guards: by_line.
-        self.lock = threading.Lock()
-        self.by_line: dict[str, HttpxRoute] = {}
+            return
+        check_process()
+        for route in self._by_line.values():
+            route.transport.close()

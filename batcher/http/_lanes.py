@@ -16,6 +16,8 @@ from collections import Counter, OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from batcher._heirs import restart_in_child
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
@@ -50,8 +52,14 @@ class Lanes:
         """Let `most_busy` lanes of a key be busy, and have `batch_size` requests a batch."""
         self._most_busy = most_busy
         self._batch_size = batch_size
-        # Guards: _keys and all in it, and the marks that lanes leave on calls.
-        self._lock = threading.Lock()
+        self.restart()
+        restart_in_child(self)
+
+    def restart(self) -> None:
+        """Know nothing: this is the beginning, or a forked child."""
+        # Guards: _keys and all in it, and the marks that lanes leave on calls. Re-entrant, because a signal handler
+        # may send a request while it is held.
+        self._lock = threading.RLock()
         self._keys: OrderedDict[Hashable, _Key] = OrderedDict()
 
     def enter(self, key: Hashable) -> int:

@@ -40,6 +40,9 @@ class BatchTransport(_Base):
 
     A caller waits for its answer at most `max_delay` and its own connect and read timeouts.
 
+    It takes every origin that it is mounted on for one that has the endpoint. For a client that talks to
+    others as well, mount it on the one: `httpx2.Client(mounts={"https://api.example.com": ...})`.
+
     Thread safety: as the client's. After a fork the child makes a transport of its own, unless a finished
     `transport` was given: give a function that makes it. Closing the client sends what waits and closes
     the transport underneath.
@@ -76,7 +79,9 @@ class BatchTransport(_Base):
             compress: Send bodies of batches that are longer than 1 KiB in gzip. The server has to know it.
             max_batch_size: The most requests of one call. None: what the format says.
             max_delay: Seconds that a request waits for others.
-            **batcher_options: Further options of `Batcher`. `max_concurrent` is 8 by default.
+            **batcher_options: Further options of `Batcher`. `max_concurrent` is 8 by default, of which one
+                sharing key gets half: a slow host leaves the others room. `retry` tries again what may be
+                done twice; see `ApiClient`. Hooks get items whose `request` is an `HTTPRequest`.
 
         Raises:
             TypeError: An option has the wrong type.

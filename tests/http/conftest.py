@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.http.batch_server import BatchServer, batch_server
+from batcher.http import Format, JSONBatch, MultipartBatch
+from tests.http.batch_server import JSON_BATCH, MULTIPART_BATCH, BatchServer, batch_server
 from tests.http.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -24,3 +25,15 @@ def server() -> Iterator[BatchServer]:
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each kind of client in turn."""
     return KINDS[request.param]
+
+
+DIALECTS: dict[str, Callable[[], Format]] = {
+    "json": lambda: JSONBatch(JSON_BATCH),
+    "multipart": lambda: MultipartBatch(MULTIPART_BATCH),
+}
+
+
+@pytest.fixture(params=DIALECTS)
+def wire_format(request: pytest.FixtureRequest) -> Format:
+    """Each format whose parts are whole requests in turn."""
+    return DIALECTS[request.param]()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -10,7 +9,6 @@ import httpx
 import httpx2
 import requests
 
-from batcher import Batcher
 from batcher.http import BatchAdapter, BatchTransport, Format
 
 if TYPE_CHECKING:
@@ -18,9 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 # A batch leaves when it is full, and not a moment earlier.
-FULL: dict[str, Any] = {"max_delay": 20.0}
-if "adaptive" in inspect.signature(Batcher).parameters:
-    FULL["adaptive"] = False
+FULL: dict[str, Any] = {"max_delay": 20.0, "adaptive": False}
 
 
 class Errors(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -16,8 +16,11 @@ from batcher import QueueFullError
 from batcher.errors import HandlerTimeoutError
 from batcher.http import BatchAdapter, HTTPResponse, JSONBatch, _requests
 from batcher.http._timeouts import Timeouts
-from tests.forks import in_child
+from tests.forks import FORKS, in_child
 from tests.http.batch_server import JSON_BATCH, BatchServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def prepared(url: str = "http://h/x", **options: Any) -> requests.PreparedRequest:
@@ -160,7 +163,8 @@ def test_answers_are_like_any_other() -> None:
     answer.close()
 
 
-def test_a_forked_child_has_connections_of_its_own(server: BatchServer) -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_child_has_connections_of_its_own(server: BatchServer, fork: Callable[[], int]) -> None:
     """Parent and child go on after a fork, each on connections of its own."""
     with requests.Session() as session:
         batching = BatchAdapter(JSONBatch(JSON_BATCH))
@@ -174,10 +178,20 @@ def test_a_forked_child_has_connections_of_its_own(server: BatchServer) -> None:
             session.close()
             return os.getpid(), answer, is_inherited
 
-        pid, path, is_inherited = in_child(ask)
+        pid, path, is_inherited = in_child(ask, fork)
         assert (pid != os.getpid(), path, is_inherited) == (True, "/v1/child", False)
         assert session.get(f"{server.url}/v1/after").json()["path"] == "/v1/after"
         assert id(batching._adapter) == before
+
+
+def test_a_forked_child_keeps_an_adapter_that_was_given(server: BatchServer) -> None:
+    """What somebody else has made can't be made anew."""
+    given = requests.adapters.HTTPAdapter()
+    batching = BatchAdapter(JSONBatch(JSON_BATCH), adapter=given)
+    try:
+        assert in_child(lambda: batching._own_adapter() is given)
+    finally:
+        batching.close()
 
 
 def test_without_requests_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

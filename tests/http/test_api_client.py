@@ -18,6 +18,7 @@ from batcher.http import ApiClient, BatchTransport, JSONBatch, _cache
 from batcher.http._api_client import _environment_proxy
 from tests.forks import in_child
 from tests.http.batch_server import JSON_BATCH, BatchServer, Received, Reply
+from tests.http.kinds import FULL
 from tests.integration.clients import crowd
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def fresh(part: Received) -> Reply:
 
 def test_is_a_client(server: BatchServer) -> None:
     """It is a client of the line that is tried first, with its options, and batches what it sends."""
-    options = {"max_delay": 20.0, "max_batch_size": 3}
+    options = {**FULL, "max_batch_size": 3}
     with ApiClient(
         f"{server.url}/v1", batch=JSONBatch(JSON_BATCH), batch_options=options, headers={"X-User": "ada"}
     ) as client:
@@ -220,6 +221,29 @@ def test_the_environment_may_be_ignored(server: BatchServer, monkeypatch: pytest
     monkeypatch.delenv("no_proxy", raising=False)
     with ApiClient(f"{server.url}/v1", batch=JSONBatch(JSON_BATCH), trust_env=False) as client:
         assert client.get("/x").status_code == 200
+
+
+def test_other_origins_are_none_of_its_business(server: BatchServer) -> None:
+    """What goes elsewhere, as after a redirect, isn't sent to a batch endpoint that isn't there."""
+    other = server.url.replace("127.0.0.1", "localhost")
+    server.respond = lambda part: (
+        Reply(302, b"", [("Location", f"{other}/v1/file")]) if part.path == "/v1/x" else Reply(200, b"{}")
+    )
+    with ApiClient(f"{server.url}/v1", batch=JSONBatch(JSON_BATCH), follow_redirects=True) as client:
+        assert client.get("/x").status_code == 200
+
+    assert [call.path for call in server.calls] == [JSON_BATCH, "/v1/file"]
+
+
+def test_what_the_user_declines_goes_alone(server: BatchServer) -> None:
+    """`should_batch` is asked about what goes to the API."""
+    options = {"should_batch": lambda request: request.method == "GET"}
+    with ApiClient(f"{server.url}/v1", batch=JSONBatch(JSON_BATCH), batch_options=options) as client:
+        client.get("/x")
+        client.delete("/x")
+    assert [call.path for call in server.calls] == [JSON_BATCH, "/v1/x"]
+    with pytest.raises(TypeError, match="should_batch must be callable or None, got 1"):
+        ApiClient("http://h", batch=JSONBatch(), batch_options={"should_batch": 1})
 
 
 def test_a_transport_that_is_given_sends(server: BatchServer) -> None:

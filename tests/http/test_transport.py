@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -15,12 +17,13 @@ import pytest
 from batcher import QueueFullError
 from batcher.errors import HandlerTimeoutError
 from batcher.http import BatchTransport, JSONBatch, _httpx
-from tests.forks import in_child
+from tests.forks import FORKS, in_child
 from tests.http.batch_server import JSON_BATCH, BatchServer, Reply
 from tests.http.kinds import FULL
 from tests.integration.clients import crowd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import ModuleType
     from typing import Self
 
@@ -198,8 +201,9 @@ def test_no_room_in_the_queue_is_no_room_in_the_pool(server: BatchServer, line: 
     assert not server.calls
 
 
-def test_a_forked_child_has_connections_of_its_own(server: BatchServer, line: Any) -> None:
-    """Parent and child go on after a fork, each on connections of its own."""
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_child_has_connections_of_its_own(server: BatchServer, line: Any, fork: Callable[[], int]) -> None:
+    """Parent and child go on after a fork, each on connections of its own, whichever lock was held (fault 1)."""
     transport = BatchTransport(JSONBatch(JSON_BATCH))
     with line.Client(transport=transport, base_url=server.url) as client:
         client.get("/v1/before")
@@ -211,10 +215,31 @@ def test_a_forked_child_has_connections_of_its_own(server: BatchServer, line: An
             client.close()
             return os.getpid(), answer, own is before
 
-        pid, path, is_inherited = in_child(ask)
+        with held(transport._exchange._lanes._lock), held(transport._routes._lock):
+            pid, path, is_inherited = in_child(ask, fork)
         assert (pid != os.getpid(), path, is_inherited) == (True, "/v1/child", False)
         assert client.get("/v1/after").json()["path"] == "/v1/after"
         assert transport._routes.route(client.build_request("GET", "/")) is before
+
+
+@contextmanager
+def held(lock: Any) -> Iterator[None]:
+    """Have another thread hold a lock."""
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            is_held.set()
+            is_over.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert is_held.wait(30)
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_a_forked_child_that_closes_first_closes_nothing_of_the_parents(server: BatchServer) -> None:
