@@ -31,7 +31,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_debounce",),
     ("_decorators", "_throttled", "_debounced", "_layers"),
     ("_optimizer",),
-    ("contrib", "testing", "_demo", "_demo_api", "__main__"),
+    ("contrib", "http", "testing", "_demo", "_demo_api", "__main__"),
 )
 RANKS = {room: rank for rank, rooms in enumerate(ROOMS_BY_RANK) for room in rooms}
 TOP_RANK = len(ROOMS_BY_RANK) - 1
