@@ -8,6 +8,9 @@ from batcher._debounced import Debounced, DebouncedFunction, debounced
 from batcher._decorators import Batched, BatchedMethod, batched
 from batcher._execution import CurrentBatch, current_batch
 from batcher._optimizer import Optimizer, OptimizerStatus
+from batcher._bulk import BatchProcessor, process_batch
+from batcher._progress import Progress
+from batcher._result import BatchResult, FailedItem, Outcome
 from batcher._retry import Retry, RetryPolicy
 from batcher._sigterm import drain_on_sigterm
 from batcher._status import BatcherStatus, BatchRecord, FlushReport
@@ -18,6 +21,7 @@ from batcher.errors import (
     BatcherError,
     BatchError,
     CircuitOpenError,
+    CheckpointError,
     ForkedError,
     HandlerTimeoutError,
     ItemDroppedError,
@@ -31,7 +35,9 @@ from batcher.errors import (
 
 __all__ = [
     "BatchError",
+    "BatchProcessor",
     "BatchRecord",
+    "BatchResult",
     "Batched",
     "BatchedMethod",
     "Batcher",
@@ -46,6 +52,8 @@ __all__ = [
     "DebounceStatus",
     "Debounced",
     "DebouncedFunction",
+    "CheckpointError",
+    "FailedItem",
     "FlushReport",
     "ForkedError",
     "HandlerTimeoutError",
@@ -55,6 +63,8 @@ __all__ = [
     "MissingResultError",
     "Optimizer",
     "OptimizerStatus",
+    "Outcome",
+    "Progress",
     "QueueFullError",
     "ReentrantCallError",
     "ResultShapeError",
@@ -68,4 +78,5 @@ __all__ = [
     "debounced",
     "drain_on_sigterm",
     "throttled",
+    "process_batch",
 ]
