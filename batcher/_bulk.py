@@ -174,9 +174,9 @@ class BatchProcessor(Generic[T, R]):
     def stream(self, items: Iterable[T], *, ordered: bool = False) -> Generator[Outcome[T, R], None, None]:
         """Process all items and yield an Outcome for each, in order of completion; memory stays flat.
 
-        Nothing happens before the first outcome is asked for, and reading goes on when the next one is. Closing the generator ends the run. With a
-        checkpoint an item is recorded when the outcome after it is asked for: what the caller has done with
-        it by then is safe, and what it hasn't isn't skipped later.
+        Nothing happens before the first outcome is asked for, and reading goes on when the next one is.
+        Closing the generator ends the run. With a checkpoint an item is recorded when the outcome after it
+        is asked for: what the caller has done with it by then is safe, and what it hasn't isn't skipped later.
 
         Args:
             items: May be lazy or endless.
