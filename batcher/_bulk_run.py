@@ -21,6 +21,7 @@ from batcher._delivery import Delivery
 from batcher._feed import Feed
 from batcher._job import NO_RESULT
 from batcher._labour import Labour
+from batcher._lent import Lent
 from batcher._progress import Books, Teller
 from batcher._report import Reporter
 from batcher._result import BatchResult, FailedItem, Outcome
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from batcher._bulk_settings import BulkSettings
     from batcher._checkpoint import Checkpoint
+    from batcher._crew import Staff
     from batcher._delivery import Group
     from batcher._job import Batch
     from batcher._progress import Progress
@@ -95,8 +97,14 @@ class BulkRun:
             delivery=self._delivery,
             tellers=[Teller(hook, clock, reporter) for hook in hooks],
         )
-        labour = Labour(settings, self.control, clock, judge)
-        self._staff = Crew(settings, labour, judge, clock, token=self._token, ring=bell.ring)
+        self._staff: Staff
+        if settings.executor is None:
+            labour = Labour(settings, self.control, clock, judge)
+            self._staff = Crew(settings, labour, judge, clock, token=self._token, ring=bell.ring)
+        else:
+            self._staff = Lent(
+                settings, settings.executor, self.control, judge, clock, ring=bell.ring, fail=self._delivery.fail
+            )
         self._offered = 0
         self._offered_items = 0
 

@@ -152,21 +152,16 @@ class Conductor:
             while not self._turn():
                 self._clock.wait(self.bell, self._next_moment())
         except BaseException as error:  # noqa: BLE001 - the caller's to raise; nobody must wait for ever
-            self._fail(error)
+            self._delivery.fail(error)
         try:
             self._end()
         except BaseException as error:  # noqa: BLE001 - as above
-            self._fail(error)
+            self._delivery.fail(error)
         self._books.end()
         self.is_over = True
         for teller in self._tellers:
             teller.tell_now(self.progress())
         self._delivery.bell.ring()
-
-    def _fail(self, error: BaseException) -> None:
-        """Stop the run, to raise the error when what runs is done."""
-        self._delivery.error = self._delivery.error or error
-        self._control.stop()
 
     def _turn(self) -> bool:
         """Do what is due; say whether the run is over."""
@@ -245,6 +240,8 @@ class Conductor:
         for _, verdict in job.failures:
             if isinstance(verdict, Again):
                 heappush(self._waiting, (verdict.due, next(self._numbers), verdict))
+        if job.rest is not None:
+            self._hand_out(job.rest)
         self._delivery.deliver(batch, ended)
 
     def _try_again(self, now: float) -> None:

@@ -143,11 +143,9 @@ class Crew:
         assert job is not None  # noqa: S101 - it holds it until then
         self._dismiss(worker)
         self._fail_late(job, stamp, timeout)
-        rest = job.split()
+        job.split()
         self._under_way.discard(job)
-        if rest is not None:
-            self.put(rest)
-        elif not self._jobs.empty():
+        if not self._jobs.empty():
             self._hire()
         return job
 

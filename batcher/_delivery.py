@@ -128,7 +128,7 @@ class Delivery:
             self._checkpoint.record([batch.keys[position] for position in ended if position not in batch.failed])
         except BaseException as error:  # noqa: BLE001 - a full disk, say: what can't be recorded must not go on
             self._checkpoint = None
-            self._fail(error)
+            self.fail(error)
 
     def _reduce(self, batch: Batch, ended: Sequence[int]) -> None:
         """Fold the results of what has succeeded."""
@@ -140,9 +140,9 @@ class Delivery:
                     self.value = self._fold(self.value, batch.results[position])
         except BaseException as error:  # noqa: BLE001 - the user's; without this result the value would be wrong
             self._fold = None
-            self._fail(trim(error))
+            self.fail(trim(error))
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Stop the run, to raise the error when what runs is done."""
         self.error = self.error or error
         self._control.stop()

@@ -132,9 +132,10 @@ class Job:
         is_prepared: Whether `items` are prepared values.
         results: The results of the items that were tried, in order.
         failures: What was decided on those that failed, by the index in `items`.
+        rest: When it has ended: another job of items that were taken out of this one.
     """
 
-    __slots__ = ("batch", "failures", "is_prepared", "items", "positions", "results")
+    __slots__ = ("batch", "failures", "is_prepared", "items", "positions", "rest", "results")
 
     def __init__(self, batch: Batch, items: list[Any], positions: Sequence[int], *, is_prepared: bool = False) -> None:
         """Have nothing done yet."""
@@ -144,6 +145,7 @@ class Job:
         self.is_prepared = is_prepared
         self.results: list[Any] = []
         self.failures: list[tuple[int, FailedItem[Any] | Again]] = []
+        self.rest: Job | None = None
 
     def fail(self, i: int, verdict: FailedItem[Any] | Again) -> None:
         """Note what was decided on the failed item `i`, the next one without a result."""
@@ -159,12 +161,15 @@ class Job:
         for again in waiting:
             again.due = due
 
-    def split(self) -> Job | None:
-        """Keep what has a result and return the job of the rest, or None if nothing is left."""
+    def split(self, refused: Sequence[int] = ()) -> None:
+        """Keep what has a result, and those items without one that are refused; the others become the `rest`."""
         done = len(self.results)
-        rest = Job(self.batch, self.items[done:], self.positions[done:], is_prepared=self.is_prepared)
-        self.items, self.positions = self.items[:done], self.positions[:done]
-        return rest if rest.items else None
+        kept = [*range(done), *refused]
+        left = [i for i in range(done, len(self.items)) if i not in refused]
+        if left:
+            items, positions = [self.items[i] for i in left], [self.positions[i] for i in left]
+            self.rest = Job(self.batch, items, positions, is_prepared=self.is_prepared)
+        self.items, self.positions = [self.items[i] for i in kept], [self.positions[i] for i in kept]
 
     def counts(self) -> tuple[int, int]:
         """Return how many items have succeeded so far, and how many have failed for good; from any thread."""

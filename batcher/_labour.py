@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from batcher._clock import Bell
 from batcher._failure import Failure
 from batcher._outcomes import fail_all, match
-from batcher.errors import ResultShapeError
+from batcher._preparation import ready
 
 if TYPE_CHECKING:
     import threading
@@ -200,22 +200,3 @@ class Labour:
 def _job_of(worker: Worker) -> Job:
     assert worker.job is not None  # noqa: S101 - it does one
     return worker.job
-
-
-def ready(prepare: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
-    """Return what `prepare` makes of the items.
-
-    Raises:
-        ResultShapeError: It is no list of the same length.
-    """
-    prepared: object = None
-    try:
-        prepared = prepare(list(items))
-        if not isinstance(prepared, list | tuple) or len(prepared) != len(items):
-            length = f" of length {len(prepared)}" if isinstance(prepared, list | tuple) else ""
-            raise ResultShapeError(
-                f"prepare must return a list of {len(items)} items, got a {type(prepared).__name__}{length}"
-            )
-        return list(prepared)
-    finally:
-        del items, prepared

@@ -41,6 +41,20 @@ def test_item_that_hangs_is_given_up() -> None:
         assert hold.inside == 1
 
 
+def test_rest_of_the_last_batch_is_done() -> None:
+    """The items after one that hangs are processed, even where nothing else is left to do."""
+    with FakeClock() as clock, Hold(0, 2) as hold:
+        processor = BatchProcessor(hold, max_concurrent=1, timeout=1)
+        run = Elsewhere(lambda: processor.run(range(4)))
+        for count in (1, 3):
+            hold.wait_for(count)
+            clock.wait_for_sleepers(1)
+            clock.advance(1)
+        result = run.result()
+
+    assert (result.results, [failed.item for failed in result.failed]) == ([1, 3], [0, 2])
+
+
 def test_late_result_is_thrown_away() -> None:
     """What a call returns after its time is seen by nobody, and its thread does nothing more."""
     with FakeClock() as clock, Hold(0) as hold:
