@@ -2,13 +2,13 @@
 
 from batcher._batcher import Batcher
 from batcher._breaker import CircuitBreaker
+from batcher._bulk import BatchProcessor, process_batch
 from batcher._circuit import CircuitBreakerStatus
 from batcher._debounce import Debounce, DebounceStatus
 from batcher._debounced import Debounced, DebouncedFunction, debounced
 from batcher._decorators import Batched, BatchedMethod, batched
 from batcher._execution import CurrentBatch, current_batch
 from batcher._optimizer import Optimizer, OptimizerStatus
-from batcher._bulk import BatchProcessor, process_batch
 from batcher._progress import Progress
 from batcher._result import BatchResult, FailedItem, Outcome
 from batcher._retry import Retry, RetryPolicy
@@ -20,8 +20,8 @@ from batcher.errors import (
     BatcherClosedError,
     BatcherError,
     BatchError,
-    CircuitOpenError,
     CheckpointError,
+    CircuitOpenError,
     ForkedError,
     HandlerTimeoutError,
     ItemDroppedError,
@@ -44,6 +44,7 @@ __all__ = [
     "BatcherClosedError",
     "BatcherError",
     "BatcherStatus",
+    "CheckpointError",
     "CircuitBreaker",
     "CircuitBreakerStatus",
     "CircuitOpenError",
@@ -52,7 +53,6 @@ __all__ = [
     "DebounceStatus",
     "Debounced",
     "DebouncedFunction",
-    "CheckpointError",
     "FailedItem",
     "FlushReport",
     "ForkedError",
@@ -77,6 +77,6 @@ __all__ = [
     "current_batch",
     "debounced",
     "drain_on_sigterm",
-    "throttled",
     "process_batch",
+    "throttled",
 ]

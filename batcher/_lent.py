@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from batcher._execution import trim
 from batcher._failure import Failure
 from batcher._outcomes import fail_all
-from batcher._parcel import Errand, Parcel, dumps, run_errand, unpack
+from batcher._parcel import BulkCall, Parcel, dumps, run_bulk_call, unpack
 from batcher.errors import BatchError, ItemTimeoutError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Lent:
         self._delay = settings.delay if self._takes_item else 0.0
         function = settings.processor if settings.batch_processor is None else settings.batch_processor
         assert function is not None  # noqa: S101 - the settings have one of both
-        self._errand = Errand(
+        self._bulk_call = BulkCall(
             function, takes_list=takes_list, prepare=settings.prepare, delay=0.0 if self._takes_item else settings.delay
         )
         self._control = control
@@ -128,7 +128,7 @@ class Lent:
         call = _Call(job, len(items), now)
         self._calls.add(call)
         try:
-            call.future = self._executor.submit(run_errand, Parcel(self._errand, items))
+            call.future = self._executor.submit(run_bulk_call, Parcel(self._bulk_call, items))
         except BaseException as error:  # noqa: BLE001 - the executor is the user's
             self._calls.discard(call)
             self._refuse(call, error, ended, is_last=isinstance(error, RuntimeError))
@@ -203,7 +203,7 @@ class Lent:
     def _explain(self, call: _Call, error: BaseException, ended: list[Job]) -> bool:
         """Find out what can't be sent; say whether something was found, and the rest is seen to."""
         try:
-            dumps(self._errand)
+            dumps(self._bulk_call)
         except Exception as why:  # noqa: BLE001 - pickling runs the user's code
             self._fail(_unsendable("the processor", error, why))
             ended.append(call.job)

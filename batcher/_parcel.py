@@ -84,7 +84,7 @@ def deliver(parcel: Parcel) -> object:
         raise safe from None
 
 
-class Errand:
+class BulkCall:
     """What a bulk run does with some items on the executor's side: all that a worker thread would do.
 
     Attributes:
@@ -135,14 +135,14 @@ class Errand:
         return results, errors
 
 
-def run_errand(parcel: Parcel) -> object:
-    """Do an errand; what runs on the executor's side. `unpack` reads what it returns."""
+def run_bulk_call(parcel: Parcel) -> object:
+    """Do the items of a bulk run; what runs on the executor's side. `unpack` reads what it returns."""
     returned = cast("Returned", parcel.call(parcel.items))
     return returned if parcel.is_home else _packed(*returned)
 
 
 def unpack(returned: object) -> list[Any]:
-    """Return the outcomes that `run_errand` came back with: results, and `Failure` objects among them."""
+    """Return the outcomes that `run_bulk_call` came back with: results, and `Failure` objects among them."""
     if isinstance(returned, bytes):
         returned = pickle.loads(returned)  # noqa: S301 - what our own side has sent
     outcomes, errors = cast("Returned", returned)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from batcher import Batcher, BatchError, BatchProcessor, ItemTimeoutError, Retry, process_batch
-from batcher._parcel import Parcel, deliver, portable, run_errand, unpack
+from batcher._parcel import Parcel, deliver, portable, run_bulk_call, unpack
 from batcher.testing import FakeClock
 from tests.bulk_tools import SECONDS, Elsewhere, becomes
 
@@ -413,7 +413,7 @@ def test_answer_that_cannot_be_read() -> None:
     """An answer whose parts can't be unpickled here fails the call, and no more."""
     with pytest.raises(TypeError):
         unpack(pickle.dumps(([], {0: AwkwardError(1, "x")})))
-    assert run_errand(Parcel(lambda _: ([1], {}), [1])) == ([1], {})
+    assert run_bulk_call(Parcel(lambda _: ([1], {}), [1])) == ([1], {})
 
 
 # Batchers
