@@ -7,6 +7,7 @@ workers, the checkpoint and the input with it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sized
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 
 # When the caller leaves early, what runs has so many seconds to finish, and the books so many to be closed.
 _GRACE = 0.5
-_PATIENCE = 0.3
+_PATIENCE = 0.2
+# Seconds after which a main thread that waits looks for Ctrl-C.
+_LOOK = 0.2
 
 
 class BulkRun:
@@ -128,7 +131,7 @@ class BulkRun:
                 while self._read_one():
                     pass
                 while not conductor.is_over:
-                    self._delivery.bell.wait()
+                    self._wait()
             finally:
                 self._leave()
             self._raise_errors()
@@ -140,8 +143,14 @@ class BulkRun:
     def _read_one(self) -> bool:
         """Wait for a place, read a batch and hand it in; say whether there may be more."""
         while not self._has_room():
-            self._delivery.bell.wait()
+            self._wait()
         return self._read_and_offer()
+
+    def _wait(self) -> None:
+        """Wait until the conductor rings."""
+        # A signal that comes right before a thread blocks doesn't wake it: where Ctrl-C is delivered, look again.
+        is_main = threading.current_thread() is threading.main_thread()
+        self._delivery.bell.wait(_LOOK if is_main else None)
 
     def _has_room(self) -> bool:
         """Say whether another batch may be read, or nobody wants one."""
@@ -226,7 +235,7 @@ class BulkRun:
                 if is_reading and self._has_room():
                     is_reading = self._read_and_offer()
                 else:
-                    self._delivery.bell.wait()
+                    self._wait()
             self._raise_errors()
         finally:
             self._leave()
