@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from batcher._breaker import CircuitBreaker
     from batcher._result import BatchResult, Outcome
     from batcher._retry import RetryPolicy
+    from batcher._throttle import Throttle
 
     BatchFunction = Callable[[list["T"]], Sequence["R | Exception"] | Mapping[Any, "R | Exception"] | None]
 
@@ -37,6 +39,8 @@ class BulkOptions(TypedDict, Generic[T], total=False):
     total: int | None
     executor: Executor | None
     max_failures: float | None
+    throttle: Throttle | None
+    circuit_breaker: CircuitBreaker | None
     priority: Callable[[T], Any] | None
     prepare: Callable[[list[T]], list[T]] | None
     checkpoint: str | os.PathLike[str] | None
@@ -81,6 +85,8 @@ class BatchProcessor(Generic[T, R]):
         total: int | None = None,
         executor: Executor | None = None,
         max_failures: float | None = None,
+        throttle: Throttle | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         priority: Callable[[T], Any] | None = None,
         prepare: Callable[[list[T]], list[T]] | None = None,
         reduce: tuple[Callable[[Any, R], Any], Any] | None = None,
@@ -111,6 +117,11 @@ class BatchProcessor(Generic[T, R]):
                 cluster's `client.get_executor()`. None: on threads of the run's own.
             max_failures: The most items that may fail: one more stops the run. A float is a part of all
                 items; where their number is unknown, of those processed so far, from one batch on.
+            throttle: Limits how often calls of the function start, and how many run at once; may be shared.
+                With an `executor` it sees each item as a call of its own, and so does the circuit breaker.
+            circuit_breaker: Spares the backend while it fails: while the circuit is open, items fail at once
+                with CircuitOpenError, which a retry policy waits for. A batch function's call fails when it
+                raises, times out, or every result is an error.
             priority: Returns an item's priority; the highest are begun first, among all items of a list, or
                 among what may be read ahead of other input. Called on the thread that reads.
             prepare: Called with each batch before it is processed, in the worker; returns a list of as many
@@ -140,6 +151,8 @@ class BatchProcessor(Generic[T, R]):
             total=total,
             executor=executor,
             max_failures=max_failures,
+            throttle=throttle,
+            circuit_breaker=circuit_breaker,
             priority=priority,
             prepare=prepare,
             reduce=reduce,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batcher._options import check_callable, check_count, check_flag, check_seconds, require_seconds
+from batcher._options import check_callable, check_count, check_flag, check_partner, check_seconds, require_seconds
 from batcher._retry import as_retry
 
 if TYPE_CHECKING:
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from batcher._breaker import CircuitBreaker
     from batcher._progress import Progress
     from batcher._retry import RetryPolicy
+    from batcher._throttle import Throttle
 
 _CALLABLES = ("processor", "batch_processor", "on_progress", "priority", "prepare", "item_key")
 
@@ -35,6 +37,8 @@ class BulkSettings:
     total: int | None
     executor: Executor | None
     max_failures: float | None
+    throttle: Throttle | None
+    circuit_breaker: CircuitBreaker | None
     priority: Callable[[Any], Any] | None
     prepare: Callable[[list[Any]], list[Any]] | None
     reduce: tuple[Callable[[Any, Any], Any], Any] | None
@@ -72,6 +76,8 @@ class BulkSettings:
         _check_reduce(self.reduce)
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {self.executor!r}")
+        check_partner("throttle", self.throttle, "turn")
+        check_partner("circuit_breaker", self.circuit_breaker, "admit")
         if (self.checkpoint is None) is not (self.item_key is None):
             raise ValueError(f"checkpoint and item_key need each other, got {self.checkpoint!r} and {self.item_key!r}")
         if not isinstance(self.name, str):

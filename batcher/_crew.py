@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from batcher._failure import Failure
-from batcher._labour import Worker
 from batcher._workers import DaemonPool
 from batcher.errors import ItemTimeoutError
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from batcher._bulk_settings import BulkSettings
     from batcher._clock import Clock
     from batcher._job import Job
-    from batcher._labour import Labour
+    from batcher._labour import Labour, Worker
     from batcher._reentry import Token
     from batcher._verdict import Judge
 
@@ -96,7 +95,7 @@ class Crew:
             self._hire()
 
     def _hire(self) -> None:
-        worker = Worker()
+        worker = self._labour.new_worker()
         try:
             self._pool.start(partial(self._serve, worker))
         except RuntimeError:
@@ -139,8 +138,10 @@ class Crew:
         if stamp + timeout > now or worker.take_stamp(stamp) is None:
             return None
         # From here on the item is ours: the worker can't add a result any more, and leaves when it comes back.
-        job = worker.job
+        job, start = worker.job, worker.start
         assert job is not None  # noqa: S101 - it holds it until then
+        if start is not None:
+            start.end(is_failure=True)
         self._dismiss(worker)
         self._fail_late(job, stamp, timeout)
         job.split()

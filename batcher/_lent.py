@@ -11,12 +11,14 @@ from __future__ import annotations
 import pickle
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from batcher._execution import trim
 from batcher._failure import Failure
 from batcher._outcomes import fail_all
 from batcher._parcel import BulkCall, Parcel, dumps, run_bulk_call, unpack
+from batcher._starts import Starts
 from batcher.errors import BatchError, ItemTimeoutError
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from batcher._clock import Clock
     from batcher._control import Control
     from batcher._job import Job
+    from batcher._starts import Start
     from batcher._verdict import Judge
 
 # What pickling fails with, by whatever means.
@@ -42,9 +45,10 @@ class _Call:
         began: When it was submitted.
         future: The executor's future of it.
         is_lost: Whether nobody waits for it any more.
+        start: The leave that it has of a throttle and a circuit breaker, if there are any.
     """
 
-    __slots__ = ("began", "count", "future", "is_lost", "job")
+    __slots__ = ("began", "count", "future", "is_lost", "job", "start")
 
     def __init__(self, job: Job, count: int, began: float) -> None:
         self.job = job
@@ -52,6 +56,7 @@ class _Call:
         self.began = began
         self.future: Future[Any] | None = None
         self.is_lost = False
+        self.start: Start | None = None
 
 
 class Lent:
@@ -65,7 +70,7 @@ class Lent:
         judge: Judge,
         clock: Clock,
         *,
-        ring: Callable[[], object],
+        ring: Callable[[], None],
         fail: Callable[[BaseException], object],
     ) -> None:
         """Submit nothing yet; `ring` wakes the conductor, `fail` ends the run with an error."""
@@ -73,7 +78,12 @@ class Lent:
         self._size = settings.max_concurrent
         self._timeout = settings.timeout
         takes_list = settings.batch_processor is not None
-        self._takes_item = settings.timeout is not None and not takes_list
+        is_gated = settings.throttle is not None or settings.circuit_breaker is not None
+        self._takes_item = not takes_list and (settings.timeout is not None or is_gated)
+        self._breaker = settings.circuit_breaker
+        self._starts: Starts | None = None
+        if is_gated:
+            self._starts = Starts(settings.throttle, settings.circuit_breaker, holds=False, clock=clock, wake=ring)
         self._delay = settings.delay if self._takes_item else 0.0
         function = settings.processor if settings.batch_processor is None else settings.batch_processor
         assert function is not None  # noqa: S101 - the settings have one of both
@@ -116,16 +126,33 @@ class Lent:
                 self._fail_rest(_Call(job, 0, now), self._broken, ended)
             elif self._control.is_stopping:
                 ended.append(job)
-            elif self._control.is_paused or due > now or len(self._calls) >= self._size:
+            elif self._control.is_paused or due > now or len(self._calls) >= self._size or not self._may_start(now):
                 self._waiting.append((due, job))
             else:
                 self._submit(job, ended, now)
+        if self._starts is not None and (self._control.is_held or not self._waiting):
+            self._starts.withdraw()  # others may go on meanwhile
+
+    def _may_start(self, now: float) -> bool:
+        """Say whether the throttle and the circuit breaker have decided on the next call."""
+        starts = self._starts
+        if starts is None:
+            return True
+        if not starts.is_decided and starts.may_ask(now):
+            starts.ask()
+        return starts.is_decided
 
     def _submit(self, job: Job, ended: list[Job], now: float) -> None:
         """Hand the next call of a job to the executor."""
         done = len(job.results)
         items = job.items[done : done + 1] if self._takes_item else job.items
         call = _Call(job, len(items), now)
+        if self._starts is not None:
+            call.start, refusal = self._starts.take()
+            if refusal is not None:
+                self._take(call, fail_all(call.count, refusal))
+                self._go_on(job, ended, now)
+                return
         self._calls.add(call)
         try:
             call.future = self._executor.submit(run_bulk_call, Parcel(self._bulk_call, items))
@@ -159,6 +186,11 @@ class Lent:
     def _take(self, call: _Call, outcomes: list[Any], *, is_last: bool = False) -> None:
         """Put outcomes into the job."""
         job = call.job
+        if call.start is not None:
+            errors = [outcome.error for outcome in outcomes if isinstance(outcome, Failure)]
+            error = errors[0] if len(errors) == len(outcomes) > 0 else None
+            call.start.end(is_failure=None if self._breaker is None else self._breaker.is_failure(error))
+            call.start = None
         for outcome in outcomes:
             if isinstance(outcome, Failure):
                 i = len(job.results)
@@ -233,6 +265,8 @@ class Lent:
     def next_moment(self, now: float) -> float | None:
         """Return when the next call has taken too long, or may be made."""
         moments = [due for due, _ in self._waiting if due > now]
+        if self._starts is not None and self._waiting and len(self._calls) < self._size and not self._control.is_held:
+            moments += [self._starts.not_before] * (self._starts.not_before < inf)
         if self._timeout is not None:
             moments += [call.began + self._timeout for call in self._calls if not call.is_lost]
         return min(moments, default=None)
@@ -246,12 +280,16 @@ class Lent:
         self._waiting.clear()
         for call in self._calls:
             call.is_lost = True
+            if call.start is not None:
+                call.start.end(is_failure=None)
             if call.future is not None:
                 call.future.cancel()  # where it hasn't begun, it needn't; whatever the answer, nobody waits
         return list(jobs)
 
     def leave(self) -> None:
-        """Do nothing more: the executor is its owner's."""
+        """Do nothing more; the executor is its owner's."""
+        if self._starts is not None:
+            self._starts.withdraw()
 
 
 def _unsendable(what: str, error: BaseException, why: BaseException) -> TypeError:

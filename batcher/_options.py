@@ -100,6 +100,13 @@ def check_callable(name: str, value: object, *, optional: bool = True) -> None:
         raise TypeError(f"{name} must be callable{' or None' if optional else ''}, got {value!r}")
 
 
+def check_partner(name: str, value: object, method: str) -> None:
+    """Raise TypeError unless `value` is None or has the method that is asked of it; the option names its class."""
+    if value is not None and not (callable(getattr(value, method, None)) and not isinstance(value, type)):
+        kind = "".join(map(str.capitalize, name.split("_")))
+        raise TypeError(f"{name} must be a {kind} or None, got {value!r}")
+
+
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:

@@ -10,6 +10,7 @@ from batcher._options import (
     check_choice,
     check_count,
     check_flag,
+    check_partner,
     check_seconds,
     check_weight_limit,
     require_seconds,
@@ -83,10 +84,7 @@ class Settings:
         check_flag("split_failed", self.split_failed)
         check_flag("adaptive", self.adaptive)
         for name, method in _PARTNERS.items():
-            partner = getattr(self, name)
-            if partner is not None and not (callable(getattr(partner, method, None)) and not isinstance(partner, type)):
-                kind = "".join(map(str.capitalize, name.split("_")))
-                raise TypeError(f"{name} must be a {kind} or None, got {partner!r}")
+            check_partner(name, getattr(self, name), method)
         check_choice("overflow", self.overflow, _OVERFLOWS)
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {self.executor!r}")
