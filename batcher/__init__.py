@@ -2,12 +2,15 @@
 
 from batcher._batcher import Batcher
 from batcher._breaker import CircuitBreaker
+from batcher._bulk import BatchProcessor, process_batch
 from batcher._circuit import CircuitBreakerStatus
 from batcher._debounce import Debounce, DebounceStatus
 from batcher._debounced import Debounced, DebouncedFunction, debounced
 from batcher._decorators import Batched, BatchedMethod, batched
 from batcher._execution import CurrentBatch, current_batch
 from batcher._optimizer import Optimizer, OptimizerStatus
+from batcher._progress import Progress
+from batcher._result import BatchResult, FailedItem, Outcome
 from batcher._retry import Retry, RetryPolicy
 from batcher._sigterm import drain_on_sigterm
 from batcher._status import BatcherStatus, BatchRecord, FlushReport
@@ -17,6 +20,7 @@ from batcher.errors import (
     BatcherClosedError,
     BatcherError,
     BatchError,
+    CheckpointError,
     CircuitOpenError,
     ForkedError,
     HandlerTimeoutError,
@@ -31,13 +35,16 @@ from batcher.errors import (
 
 __all__ = [
     "BatchError",
+    "BatchProcessor",
     "BatchRecord",
+    "BatchResult",
     "Batched",
     "BatchedMethod",
     "Batcher",
     "BatcherClosedError",
     "BatcherError",
     "BatcherStatus",
+    "CheckpointError",
     "CircuitBreaker",
     "CircuitBreakerStatus",
     "CircuitOpenError",
@@ -46,6 +53,7 @@ __all__ = [
     "DebounceStatus",
     "Debounced",
     "DebouncedFunction",
+    "FailedItem",
     "FlushReport",
     "ForkedError",
     "HandlerTimeoutError",
@@ -55,6 +63,8 @@ __all__ = [
     "MissingResultError",
     "Optimizer",
     "OptimizerStatus",
+    "Outcome",
+    "Progress",
     "QueueFullError",
     "ReentrantCallError",
     "ResultShapeError",
@@ -67,5 +77,6 @@ __all__ = [
     "current_batch",
     "debounced",
     "drain_on_sigterm",
+    "process_batch",
     "throttled",
 ]

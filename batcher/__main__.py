@@ -1,12 +1,12 @@
-"""The command line: ``python -m batcher`` shows what the package does."""
+"""The command line: ``python -m batcher`` shows what the package does, ``python -m batcher run`` does a job."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
+from batcher._cli import add_run
 from batcher._demo import Plan, run_demo
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ def main(argv: Sequence[str] | None = None, plan: Plan | None = None) -> int:
         description="Turns many single calls into few bulk calls. Without arguments it runs a demo of some seconds: "
         "readings sent to a slow HTTP API, one call each and then batched, and read back from its database.",
     )
-    parser.set_defaults(command=partial(run_demo, plan or Plan()))
-    command: Callable[[], int] = parser.parse_args(argv).command
-    return command()
+    parser.set_defaults(command=lambda _: run_demo(plan or Plan()))
+    add_run(parser.add_subparsers(title="commands", metavar="COMMAND"))
+    arguments = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    return command(arguments)
 
 
 if __name__ == "__main__":

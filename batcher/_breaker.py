@@ -209,6 +209,12 @@ class CircuitBreaker:
         _check_permit(permit)
         self._report(permit, self._rules.released)
 
+    def is_failure(self, error: BaseException | None) -> bool | None:
+        """Say whether a call that ended with `error`, or with None, has failed; None if it says nothing."""
+        if error is None or isinstance(error, self._ignore):
+            return False
+        return True if isinstance(error, Exception) else None
+
     def status(self) -> CircuitBreakerStatus:
         """Return a frozen snapshot. Looking changes nothing, and tells `on_change` nothing."""
         if not alive[0]:

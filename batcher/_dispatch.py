@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from batcher._execution import HandlerCall, trim
 from batcher._outcomes import fail_all, match
+from batcher._parcel import Parcel, deliver
 from batcher._settle import finish
 from batcher._workers import DaemonPool
 from batcher.errors import BatchError
@@ -65,8 +66,7 @@ def _lend(line: Line, batch: Batch) -> None:
 
     assert line.options.executor is not None  # noqa: S101
     try:
-        # One positional payload: executors of clusters take some keyword arguments for themselves.
-        batch.lent = line.options.executor.submit(_call_of(line, batch), batch.items)
+        batch.lent = line.options.executor.submit(deliver, Parcel(_call_of(line, batch), batch.items))
     except BaseException as error:  # noqa: BLE001 - a borrowed executor is the user's
         if line.is_exiting and isinstance(error, RuntimeError):
             run(line, batch)  # executors refuse at exit, but this thread still runs

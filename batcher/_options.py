@@ -100,6 +100,21 @@ def check_callable(name: str, value: object, *, optional: bool = True) -> None:
         raise TypeError(f"{name} must be callable{' or None' if optional else ''}, got {value!r}")
 
 
+# What a partner is, and the method that is asked of it: a class of its own will do as well.
+_PARTNERS = {
+    "executor": ("concurrent.futures.Executor", "submit"),
+    "circuit_breaker": ("CircuitBreaker", "admit"),
+    "throttle": ("Throttle", "turn"),
+}
+
+
+def check_partner(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is None or can do what is asked of the partner of this name."""
+    kind, method = _PARTNERS[name]
+    if value is not None and (isinstance(value, type) or not callable(getattr(value, method, None))):
+        raise TypeError(f"{name} must be a {kind} or None, got {value!r}")
+
+
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:

@@ -11,6 +11,7 @@ from batcher._options import (
     check_choice,
     check_count,
     check_flag,
+    check_partner,
     check_seconds,
     check_weight_limit,
     require_seconds,
@@ -30,11 +31,7 @@ _OVERFLOWS = ("block", "raise", "drop_oldest", "drop_newest")
 _CALLABLES = ("handler", "weigh", "batch_key", "around_batch", "on_error", "on_batch", "on_drop")
 _COUNTS = ("max_batch_size", "max_pending", "max_concurrent")
 _FLAGS = ("adaptive", "split_failed")
-_PARTNERS = {  # what they are, and what they are asked for
-    "executor": ("concurrent.futures.Executor", "submit"),
-    "circuit_breaker": ("CircuitBreaker", "admit"),
-    "throttle": ("Throttle", "turn"),
-}
+_PARTNERS = ("executor", "circuit_breaker", "throttle")
 _LIMITS = ("max_batch_weight", "max_pending_weight")
 
 
@@ -101,7 +98,8 @@ class Settings:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a str or None, got {self.name!r}")
         self._check_sharing()
-        self._check_partners()
+        for name in _PARTNERS:
+            check_partner(name, getattr(self, name))
 
     def _check_sharing(self) -> None:
         """Check what makes items share places, results and batches."""
@@ -118,13 +116,6 @@ class Settings:
             raise TypeError(f"cache must be a MutableMapping or None, got a {type(self.cache).__name__}")
         if self.cache is not None and self.dedup_key is None:
             raise ValueError("cache needs dedup_key, got a cache without it")
-
-    def _check_partners(self) -> None:
-        """Check the objects that a batcher works with, by what it asks of them."""
-        for name, (kind, method) in _PARTNERS.items():
-            partner = getattr(self, name)
-            if partner is not None and (isinstance(partner, type) or not callable(getattr(partner, method, None))):
-                raise TypeError(f"{name} must be a {kind} or None, got {partner!r}")
 
     def _set(self, name: str, value: object) -> None:
         """Put the checked value in the place of what was given: seconds come as floats, not beyond all waits."""

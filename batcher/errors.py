@@ -8,6 +8,7 @@ __all__ = [
     "BatchError",
     "BatcherClosedError",
     "BatcherError",
+    "CheckpointError",
     "CircuitOpenError",
     "ForkedError",
     "HandlerTimeoutError",
@@ -59,6 +60,10 @@ class MissingResultError(BatcherError):
 
 class BatchError(BatcherError):
     """A handler's exception that can't be copied for each caller; the original is the `__cause__`."""
+
+
+class CheckpointError(BatcherError):
+    """The checkpoint file can't be used: it is another program's, damaged, in use, or can't be written."""
 
 
 class ReentrantCallError(BatcherError, RuntimeError):

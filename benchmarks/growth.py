@@ -23,8 +23,8 @@ def measure(make: Make, sizes: tuple[int, ...], keys: int) -> dict[str, float]:
     """Return nanoseconds per item for each number of pending items, and how much the cost grows at most.
 
     Batches are of one size at every number of items: else few items over many keys would look dear
-    because each is a handler call of its own. Measured with Python's cyclic collector switched off,
-    whose work grows with all that the process holds, and for comparison ("collected"), where there are no keys, with it.
+    because each is a handler call of its own. Measured with Python's cyclic collector switched off, whose
+    work grows with all that the process holds, and for comparison ("collected"), without keys, with it.
     """
     figures = {}
     if not keys:

@@ -1,16 +1,15 @@
 """What a future costs while its item waits, and what it keeps when that has ended."""
 
 import gc
-import threading
-import tracemalloc
+import subprocess
+import sys
+import textwrap
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
-from batcher import Batcher
 from batcher._failure import Failure
 from tests.lone_owner import LoneOwner, blocked_on
 
@@ -82,50 +81,36 @@ def test_raised_error_does_not_hold_its_future(owner: LoneOwner) -> None:
 
 
 def test_pending_item_takes_few_bytes() -> None:
-    """An item that waits costs at most 160 bytes, its future included, while its caller holds that."""
-    count = 10_000
-    items = [object() for _ in range(count)]
-    futures: list[object] = [None] * count
-    started, release = threading.Event(), threading.Event()
+    """An item that waits costs at most 160 bytes, its future included, while its caller holds that.
 
-    def block(batch: list[object]) -> None:
-        started.set()
-        release.wait(30)
+    In a process of its own: CPython makes every future a little larger once some have had more to say.
+    """
+    script = """
+        import threading, tracemalloc
+        from batcher import Batcher
 
-    with Batcher(block, max_delay=0.0, max_pending=2 * count) as batcher:
-        batcher.put(object())
-        assert started.wait(10)
-        tracemalloc.start()
-        try:
+        count = 10_000
+        items = [object() for _ in range(count)]
+        futures = [None] * count
+        started, release = threading.Event(), threading.Event()
+
+        def block(batch):
+            started.set()
+            release.wait(30)
+
+        with Batcher(block, max_delay=0.0, max_pending=2 * count) as batcher:
+            batcher.put(object())
+            assert started.wait(10)
+            tracemalloc.start()
             before = tracemalloc.get_traced_memory()[0]
             for position, item in enumerate(items):
                 futures[position] = batcher.add(item)
-            taken = tracemalloc.get_traced_memory()[0] - before
-        finally:
+            print((tracemalloc.get_traced_memory()[0] - before) / count)
             tracemalloc.stop()
             release.set()
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, check=True
+    )
 
-    assert taken / count <= 160
-
-
-@pytest.mark.parametrize("way", ["flusher", "workers", "lent"])
-def test_error_that_a_caller_keeps_keeps_no_batch(way: str) -> None:
-    """Who keeps a failed future, or its error, keeps neither the batch's items nor the batcher's insides alive."""
-    executor = ThreadPoolExecutor(1) if way == "lent" else None
-
-    def handler(batch: list[Payload]) -> None:
-        raise ValueError("bad")
-
-    with no_gc():
-        with Batcher(handler, max_delay=0.0, max_concurrent=2 if way == "workers" else 1, executor=executor) as batcher:
-            items = [Payload() for _ in range(3)]
-            seen = [weakref.ref(item) for item in items]
-            futures = batcher.add_many(items)
-            items.clear()
-            errors = [future.exception(10) for future in futures]
-            batcher.flush(10)
-        if executor is not None:
-            executor.shutdown()
-
-        assert [type(error) for error in errors] == [ValueError] * 3
-        assert [ref() for ref in seen] == [None] * 3
+    assert 50 < float(ran.stdout) <= 160

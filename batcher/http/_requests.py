@@ -174,7 +174,7 @@ class RequestsRoute:
         response = self._adapter.send(
             message,
             stream=True,
-            timeout=(timeouts.connect, timeouts.read),  # type: ignore[arg-type]
+            timeout=(timeouts.connect, timeouts.read),
             verify=self._verify,
             cert=self._cert,
             proxies=self._proxies,
