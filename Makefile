@@ -53,6 +53,7 @@ stress: $(READY) ## run the minutes of mixed load and forks
 
 bench: $(READY) ## run the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks.bulk $(ARGS)
 
 compat: ## run the unit tests on the other supported interpreters that this machine has
 	@.ci/compat $(ARGS)
