@@ -156,8 +156,6 @@ class Delivery:
 
     def _close(self, batch: Batch) -> None:
         """Give back the batch's place."""
-        if batch not in self._open:
-            return
         self._open.discard(batch)
         if not self._streams:
             self.collection.add(batch)
