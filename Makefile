@@ -51,8 +51,10 @@ cov: $(READY) ## run all tests and require 100 % branch coverage, child processe
 stress: $(READY) ## run the minutes of mixed load and forks
 	@$(BIN)/python -m pytest -m stress --timeout=1200 -o faulthandler_timeout=0 $(ARGS)
 
-bench: ## measure against other batchers, a few minutes, and write benchmarks/RESULTS.md (PYTHON=... for another one)
+bench: $(READY) ## measure against other batchers, a few minutes, and write benchmarks/RESULTS.md (PYTHON=... for another one)
 	@.ci/bench "$(PYTHON)" --write $(ARGS)
+	@$(BIN)/python -m benchmarks.bulk
+	@$(BIN)/python -m benchmarks.http
 
 bench-quick: ## the same with little work, under a minute, without writing anything
 	@.ci/bench "$(PYTHON)" --quick $(ARGS)

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sized
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._bar import Bar
 from batcher._clock import Bell, current_clock
+from batcher._collection import Collection
 from batcher._conductor import Conductor
 from batcher._control import Control
 from batcher._crew import Crew
 from batcher._delivery import Delivery
 from batcher._feed import Feed
-from batcher._job import NO_RESULT
 from batcher._labour import Labour
 from batcher._lent import Lent
 from batcher._progress import Books, Teller
 from batcher._report import Reporter
-from batcher._result import BatchResult, FailedItem, Outcome
+from batcher._result import BatchResult, Outcome
 from batcher._verdict import FailureLimit, Judge
 
 if TYPE_CHECKING:
@@ -86,8 +85,9 @@ class BulkRun:
         except BaseException:
             self._close_checkpoint()
             raise
+        collection = Collection(is_shuffled=settings.priority is not None, keeps_results=settings.reduce is None)
         self._delivery = Delivery(
-            self.control, self._checkpoint, settings.reduce, streams=streams, is_ordered=is_ordered
+            self.control, self._checkpoint, settings.reduce, collection, streams=streams, is_ordered=is_ordered
         )
         self._conductor = Conductor(
             name=settings.name,
@@ -192,25 +192,14 @@ class BulkRun:
             raise error
 
     def _result(self) -> BatchResult[Any, Any]:
-        """Put together what the batches came to, in the order of the input."""
-        batches = sorted(self._delivery.finished, key=lambda batch: batch.number)
-        failed: list[tuple[int, FailedItem[Any]]] = []
-        successful: list[Any] = []
-        results: list[Any] = []
-        for batch in batches:
-            if batch.failed:
-                failed += [(batch.indices[position], item) for position, item in batch.failed.items()]
-            if batch.is_whole:
-                successful += batch.items
-                results += batch.results
-        if self._settings.priority is not None or not all(batch.is_whole for batch in batches):
-            successes = sorted((success for batch in batches for success in _successes(batch)), key=itemgetter(0))
-            successful, results = [item for _, item, _ in successes], [result for _, _, result in successes]
-        failed.sort(key=itemgetter(0))
+        """Put together what came of it."""
+        collection = self._delivery.collection
+        collection.finish()
+        successful, failed = collection.successful, collection.failed
         return BatchResult(
             successful=successful,
-            results=results if self._settings.reduce is None else self._delivery.value,
-            failed=[item for _, item in failed],
+            results=collection.results if self._settings.reduce is None else self._delivery.value,
+            failed=failed,
             total_processed=len(successful) + len(failed),
             total_batches=self._books.batches,
             skipped=self._books.skipped,
@@ -261,13 +250,6 @@ def _open(path: str | os.PathLike[str]) -> Checkpoint:
 def _count(items: object) -> int | None:
     """Return how many items there are, if anybody knows."""
     return len(items) if isinstance(items, Sized) else None
-
-
-def _successes(batch: Batch) -> Iterator[tuple[int, Any, Any]]:
-    """Yield the place in the input, the item and the result of all that has succeeded."""
-    for index, item, result in zip(batch.indices, batch.items, batch.results, strict=False):
-        if result is not NO_RESULT:
-            yield index, item, result
 
 
 def _outcome(batch: Batch, position: int) -> Outcome[Any, Any]:

@@ -110,8 +110,7 @@ class Checkpoint:
                 connection.executemany("INSERT OR IGNORE INTO done VALUES (?, ?)", [(key, self._run) for key in keys])
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                connection.rollback()
                 raise
 
     def close(self) -> None:

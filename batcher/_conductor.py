@@ -149,13 +149,12 @@ class Conductor:
         # Whatever a hook calls on this thread must not wait for the run.
         _reentry.here.running = (token,)
         try:
-            while not self._turn():
-                self._clock.wait(self.bell, self._next_moment())
+            try:
+                while not self._turn():
+                    self._clock.wait(self.bell, self._next_moment())
+            finally:
+                self._end()
         except BaseException as error:  # noqa: BLE001 - the caller's to raise; nobody must wait for ever
-            self._delivery.fail(error)
-        try:
-            self._end()
-        except BaseException as error:  # noqa: BLE001 - as above
             self._delivery.fail(error)
         self._books.end()
         self.is_over = True

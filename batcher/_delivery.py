@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from batcher._checkpoint import Checkpoint
+    from batcher._collection import Collection
     from batcher._control import Control
     from batcher._job import Batch
 
@@ -28,7 +29,7 @@ class Delivery:
 
     Attributes:
         bell: Rung when the caller has a reason to look: room, items, the end.
-        finished: The batches that are closed, where nobody streams them.
+        collection: What the batches that are closed came to, where nobody streams them.
         groups: Items for the caller to take, where it streams them.
         closed: How many batches are closed.
         closed_items: How many items were in them.
@@ -41,13 +42,14 @@ class Delivery:
         control: Control,
         checkpoint: Checkpoint | None,
         reduce: tuple[Callable[[Any, Any], Any], Any] | None,
+        collection: Collection,
         *,
         streams: bool,
         is_ordered: bool,
     ) -> None:
         """Have nothing yet; `control` stops the run where it can't go on."""
         self.bell = Bell()
-        self.finished: list[Batch] = []
+        self.collection = collection
         self.groups: deque[Group] = deque()
         self.closed = self.closed_items = 0
         self._fold: Callable[[Any, Any], Any] | None
@@ -57,6 +59,7 @@ class Delivery:
         self._control = control
         self._checkpoint = checkpoint
         self._streams = streams
+        self._keeps = checkpoint is not None or reduce is not None
         self._is_ordered = is_ordered
         self._open: set[Batch] = set()
         # How many groups of a batch the caller has yet to take; an ordered batch has one from the beginning.
@@ -83,7 +86,7 @@ class Delivery:
             if ended:
                 self._awaited[batch] = self._awaited.get(batch, 0) + 1
                 self._stream(batch, ended)
-        else:
+        elif self._keeps:
             self._record(batch, ended)
             self._reduce(batch, ended)
         self._close_if_done(batch)
@@ -153,11 +156,9 @@ class Delivery:
 
     def _close(self, batch: Batch) -> None:
         """Give back the batch's place."""
-        if batch not in self._open:
-            return
         self._open.discard(batch)
         if not self._streams:
-            self.finished.append(batch)
+            self.collection.add(batch)
         self.closed_items += len(batch.items)
         self.closed += 1
         self.bell.ring()

@@ -57,6 +57,10 @@ class Batch:
     def take(self, job: Job) -> Sequence[int]:
         """Take over what a job has achieved; return the positions of the items that have ended by it."""
         done = len(job.results)
+        if done == len(self.items) and not job.failures:
+            self.results = job.results
+            self.succeeded, self.unsettled = done, 0
+            return job.positions
         positions = job.positions[:done]
         if done == len(self.items):
             self.results = job.results
@@ -174,6 +178,8 @@ class Job:
     def counts(self) -> tuple[int, int]:
         """Return how many items have succeeded so far, and how many have failed for good; from any thread."""
         done = len(self.results)
+        if not self.failures:
+            return done, 0
         failures = [verdict for i, verdict in self.failures if i < done]
         failed = sum(not isinstance(verdict, Again) for verdict in failures)
         return done - len(failures), failed

@@ -160,11 +160,8 @@ class Teller:
         self.next_moment = clock.monotonic() + _PERIOD
 
     def tell(self, progress: Progress) -> None:
-        """Tell what is new, if it is time."""
-        now = self._clock.monotonic()
-        if now < self.next_moment:
-            return
-        self.next_moment = now + _PERIOD
+        """Tell what is new; to be called when it is time."""
+        self.next_moment = self._clock.monotonic() + _PERIOD
         news = (progress.processed, progress.current_batch)
         if news != self._told:
             self._told = news

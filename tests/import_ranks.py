@@ -14,7 +14,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_result", "_control", "_checkpoint", "_preparation"),
     ("_future", "_turn", "_errand", "_throttle", "_breaker", "_metrics", "_job"),
     ("_settings", "_starts", "_progress"),
-    ("_lanes", "_bar", "_bulk_settings"),
+    ("_lanes", "_collection", "_bar", "_bulk_settings"),
     ("_group",),
     ("_flights", "_cache"),
     ("_offers", "_held", "_sizing", "_regroup"),

@@ -361,6 +361,13 @@ def test_reduce() -> None:
     assert result.successful == [1, 2, 4]
 
 
+def test_reduce_with_a_priority() -> None:
+    """Items stand in the order of the input, whatever the order in which they were folded."""
+    result = process_batch([1, 3, 2], str, reduce=(lambda text, value: text + value, ""), priority=int)
+
+    assert (result.results, result.successful) == ("321", [1, 3, 2])
+
+
 def test_reduce_that_raises() -> None:
     """Without a result the value would be wrong: the run ends, and raises with what it has."""
 
@@ -471,6 +478,35 @@ def test_processor_keeps_nothing_of_a_run() -> None:
     finally:
         gc.enable()
     assert processor.status().processed == 1
+
+
+def test_several_runs_at_once() -> None:
+    """Runs of one processor have nothing in common; the status is that of the latest."""
+    with Hold(1, 2) as hold:
+        processor = BatchProcessor(hold)
+        first = Elsewhere(lambda: processor.run([1]))
+        hold.wait_for(1)
+        second = Elsewhere(lambda: processor.run([2, 3]))
+        hold.wait_for(2)
+        hold.may_go.set()
+        assert (first.result().results, second.result().results) == ([1], [2, 3])
+    assert processor.status().processed == 2
+
+
+def test_status_stays_with_the_latest_run() -> None:
+    """The end of an earlier run changes nothing of the status of a later one."""
+    one, two = Hold(), Hold()
+    with one, two:
+        processor = BatchProcessor[int, int](lambda item: int((one, two)[item](item)))
+        first = Elsewhere(lambda: processor.run([0]))
+        one.wait_for(1)
+        second = Elsewhere(lambda: processor.run([1]))
+        two.wait_for(1)
+        one.may_go.set()
+        first.result()
+        assert (processor.status().state, processor.status().processed) == ("running", 0)
+        two.may_go.set()
+        second.result()
 
 
 # Options

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from batcher import BatchProcessor, BatchResult, ItemTimeoutError, Progress, Retry, process_batch
+from batcher import BatchProcessor, BatchResult, ItemTimeoutError, Progress, Retry, Throttle, process_batch
+from batcher._bar import Bar
 from batcher._bulk_run import BulkRun
 from batcher.testing import FakeClock
 from tests.bulk_tools import SECONDS, Elsewhere, Hold, becomes
@@ -171,10 +172,11 @@ def test_delay_between_the_items_of_a_batch() -> None:
     assert begun == [0.0, 5.0, 10.0]
 
 
-def test_stop_ends_a_delay() -> None:
+@pytest.mark.parametrize("is_gated", [False, True], ids=["careful", "gated"])
+def test_stop_ends_a_delay(*, is_gated: bool) -> None:
     """A worker that waits between two items needn't wait to the end."""
     with FakeClock() as clock:
-        processor = BatchProcessor(int, delay=1000)
+        processor = BatchProcessor(int, delay=1000, throttle=Throttle(max_concurrent=9) if is_gated else None)
         run = Elsewhere(lambda: processor.run(range(3)))
         clock.wait_for_sleepers(2)
         processor.stop()
@@ -200,14 +202,17 @@ def test_pause_and_resume(options: Any) -> None:
         assert processor.status().state == "done"
 
 
-def test_pause_inside_a_batch() -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"timeout": 100.0}, {"throttle": Throttle(max_concurrent=9)}], ids=["bare", "careful", "gated"]
+)
+def test_pause_inside_a_batch(options: Any) -> None:
     """A pause holds between two items of a batch as well; a stop ends it."""
 
     def process(item: int) -> int:
         processor.pause()
         return item
 
-    processor = BatchProcessor(process, max_concurrent=1)
+    processor = BatchProcessor(process, max_concurrent=1, **options)
     run = Elsewhere(lambda: processor.run(range(10)))
     becomes(lambda: processor.status().processed == 1)
     assert processor.status().state == "paused"
@@ -381,6 +386,15 @@ def test_bar(capsys: pytest.CaptureFixture[str]) -> None:
     assert "4/4" in capsys.readouterr().err
 
 
+def test_bar_in_the_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    """A bar counts skipped items too, and is closed by the last call."""
+    bar = Bar(10)
+    bar(Progress(processed=3, successful=3, skipped=2, state="running"))
+    bar(Progress(processed=5, successful=4, failed=1, skipped=2, state="done"))
+
+    assert "7/10" in capsys.readouterr().err
+
+
 def test_bar_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without tqdm the error says what to install, before anything has begun."""
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
@@ -510,6 +524,26 @@ def test_ctrl_c(*, hangs: bool) -> None:
             thread.join(SECONDS)
             assert not thread.is_alive()
         assert len(hold.begun) == 2
+
+
+def test_ctrl_c_while_an_item_waits_for_its_retry() -> None:
+    """An item that has failed and would be tried again is reported with its error."""
+    with Hold(1) as hold:
+
+        def process(item: int) -> Any:
+            if item == 0:
+                raise ConnectionError
+            return hold(item)
+
+        def numbers() -> Iterator[int]:
+            yield from (0, 1)
+            hold.wait_for(1)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt) as caught:
+            process_batch(numbers(), process, batch_size=2, retries=Retry(5, delay=20))
+    result: BatchResult[int, list[int]] = caught.value.batch_result  # type: ignore[attr-defined]
+    assert [(failed.item, failed.attempts) for failed in result.failed] == [(0, 1)]
 
 
 def test_ctrl_c_at_every_place() -> None:

@@ -219,6 +219,22 @@ def test_checkpoint_that_cannot_be_written(path: Path) -> None:
     assert {"0", "1", "2", "3"} <= recorded(path) <= {"0", "1", "2", "3", "4"}
 
 
+def test_full_disk(path: Path) -> None:
+    """Of keys for which there is no room none is recorded, and earlier ones stay."""
+    checkpoint = Checkpoint(path)
+    try:
+        checkpoint.record(["a"])
+        assert checkpoint._connection is not None
+        checkpoint._connection.execute("PRAGMA max_page_count = 3")
+        with pytest.raises(CheckpointError, match="full"):
+            checkpoint.record([f"{number:0100}" for number in range(1000)])
+        checkpoint.record(["b"])
+    finally:
+        checkpoint.close()
+
+    assert recorded(path) == {"a", "b"}
+
+
 def test_closed_checkpoint_says_so(path: Path) -> None:
     """After close there is nothing to ask or write."""
     checkpoint = Checkpoint(path)
@@ -287,6 +303,16 @@ def test_checkpoint_with_priority_and_total(path: Path) -> None:
 
     assert begun == list(range(19, 0, -2))
     assert (result.skipped, result.total_batches) == (10, 2)
+
+
+def test_key_that_cannot_be_had_with_a_priority(path: Path) -> None:
+    """An item without a key is asked for no priority."""
+
+    def key(item: int) -> str:
+        return str(1 / item)
+
+    result = process_batch([0, 1, 2], int, checkpoint=path, item_key=key, priority=lambda item: 1 / item)
+    assert (result.results, [failed.item for failed in result.failed]) == ([1, 2], [0])
 
 
 def test_batches_are_recorded_as_they_end(path: Path) -> None:

@@ -68,6 +68,14 @@ def misbehave(number: int) -> Any:
     return number
 
 
+class MaskedError(Exception):
+    """An error that arrives as another one."""
+
+    def __reduce__(self) -> Any:
+        """Become a ValueError."""
+        return ValueError, ("masked",)
+
+
 def shift(numbers: list[int]) -> list[int]:
     """Prepare a batch."""
     return [number + 100 for number in numbers]
@@ -132,6 +140,8 @@ def test_batch_function_in_processes(processes: ProcessPoolExecutor) -> None:
     result = process_batch(range(6), batch_processor=squares, batch_size=2, executor=processes)
     assert result.results == [0, 1, 4, 16, 25]
     assert [(failed.item, type(failed.error)) for failed in result.failed] == [(3, ValueError)]
+    failing = process_batch([1, 2], batch_processor=awkward_batch, executor=processes)
+    assert [type(failed.error) for failed in failing.failed] == [BatchError, BatchError]
     prepared = process_batch([1, 2], batch_processor=squares, prepare=shift, executor=processes)
     assert prepared.results == [101**2, 102**2]
     assert prepared.successful == [1, 2]
@@ -347,6 +357,27 @@ def test_broken_executor_loses_no_waiting_item() -> None:
     assert {str(failed.error) for failed in result.failed[1:]} == {"broken"}
 
 
+def test_executor_that_breaks_after_a_timeout() -> None:
+    """A call that was given up before isn't reported twice."""
+    executor = ManualExecutor()
+    with FakeClock() as clock:
+        processor = BatchProcessor(
+            batch_processor=squares, batch_size=1, max_concurrent=2, executor=executor, timeout=5
+        )
+        run = Elsewhere(lambda: processor.run([1, 2, 3]))
+        executor.wait_for(1)
+        clock.wait_for_sleepers(1)
+        executor.wait_for(2)
+        clock.advance(5)
+        becomes(lambda: processor.status().failed == 2)
+        executor.calls[0][0].set_exception(ValueError("late"))
+        executor.wait_for(3)
+        executor.calls[2][0].set_exception(BrokenExecutor("broken"))
+        result = run.result()
+
+    assert [type(failed.error) for failed in result.failed] == [ItemTimeoutError, ItemTimeoutError, BrokenExecutor]
+
+
 def test_pause_stop_and_ctrl_c() -> None:
     """A pause holds back calls; a stop waits for those under way; an interrupted caller doesn't."""
     executor = ManualExecutor()
@@ -407,6 +438,7 @@ def test_error_of_a_travelled_call() -> None:
     parcel.call = len
     assert deliver(parcel) == 0
     assert type(portable(AwkwardError(1, "x"))) is BatchError
+    assert type(portable(MaskedError("x"))) is BatchError
 
 
 def test_answer_that_cannot_be_read() -> None:
