@@ -23,10 +23,11 @@ class Call:
         lane: Where the call gathers; with the sharing key it is the batch key.
         flight_key: What callers of one answer have in common; None: this one is for its caller alone.
         is_held: Whether it waits for its retry; a mark of the lanes.
+        is_sent: Whether it was in a batch itself; one that shares another's answer wasn't.
         is_over: Whether its caller waits no more; a mark of the lanes.
     """
 
-    __slots__ = ("flight_key", "is_held", "is_over", "lane", "request", "route", "sharing_key", "timeouts")
+    __slots__ = ("flight_key", "is_held", "is_over", "is_sent", "lane", "request", "route", "sharing_key", "timeouts")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Call:
         self.sharing_key = sharing_key
         self.lane = lane
         self.flight_key = flight_key
+        self.is_sent = False
         self.is_held = False
         self.is_over = False
 

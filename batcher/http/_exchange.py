@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from batcher import Batcher
@@ -9,7 +10,7 @@ from batcher._clock import monotonic
 from batcher._options import check_count, check_flag, check_seconds
 from batcher._retry import as_retry
 from batcher.errors import BatchError, ItemTimeoutError
-from batcher.http._call import Call, batch_key
+from batcher.http._call import Call, batch_key, flight_key
 from batcher.http._format import Format
 from batcher.http._lanes import Lanes
 from batcher.http._safety import check_request
@@ -54,7 +55,6 @@ class Exchange:
         size = check_count("max_batch_size", wire_format.max_batch_size if max_batch_size is None else max_batch_size)
         concurrency = check_count("max_concurrent", options.get("max_concurrent", _DEFAULT_CONCURRENCY))
         self._format = wire_format
-        self._deduplicates = deduplicate
         self._max_delay = check_seconds("max_delay", max_delay)
         # Half of the slots: a slow host leaves the others room.
         self._lanes = Lanes(max(concurrency // 2, 1), size)
@@ -62,6 +62,7 @@ class Exchange:
         self._batcher: Batcher[Call, Answer] = Batcher(
             Sender(wire_format, self._lanes, compress=compress, retries=policy is not None),
             batch_key=batch_key,
+            dedup_key=flight_key if deduplicate else None,
             max_batch_size=size,
             max_delay=max_delay,
             **{**options, "max_concurrent": concurrency, "retry": None if policy is None else SafeRetry(policy)},
@@ -88,30 +89,37 @@ class Exchange:
             BatcherError: What the batcher itself has decided.
             Exception: What the shared call failed with: an object of this caller's own.
         """
-        flight = single_flight_key(request) if self._deduplicates else None
-        call, outcome = self._travel(request, route, timeouts, flight)
-        if isinstance(outcome, Answer) and outcome.call is not call and outcome.response.header("set-cookie"):
-            # A cookie is for whom it was made: this caller asks for its own.
-            _, outcome = self._travel(request, route, timeouts, None)
+        patience = timeouts.patience(self._max_delay)
+        until = None if patience is None else monotonic() + patience
+        flight = single_flight_key(request)
+        shared = None if flight is None else (route.key, flight)
+        while True:
+            call, outcome = self._travel(request, route, timeouts, shared, until)
+            if isinstance(outcome, Answer):
+                if outcome.call is call or outcome.response.header("set-cookie") is None:
+                    break
+                shared = None  # a cookie is for whom it was made: this caller asks for its own
+            elif call.is_sent or not route.timed_out(outcome) or (until is not None and monotonic() >= until):
+                break
+            # Else another caller's time was over, and this one has some left.
         if isinstance(outcome, Answer):
-            return outcome.response
+            return replace(outcome.response, body=b"") if request.method == "HEAD" else outcome.response
         try:
             raise outcome
         finally:
             del outcome  # its traceback has this frame: without the garbage collector it would live for ever
 
     def _travel(
-        self, request: HTTPRequest, route: Route, timeouts: Timeouts, flight: object
+        self, request: HTTPRequest, route: Route, timeouts: Timeouts, flight: object, until: float | None
     ) -> tuple[Call, Answer | BaseException]:
         """Go with a batch, and wait: return the answer, or what is to be raised."""
-        patience = timeouts.patience(self._max_delay)
-        until = None if patience is None else monotonic() + patience + _GRACE
         key = (route.key, sharing_key(request, self._format.part_headers))
         call = Call(request, route, timeouts, sharing_key=key, lane=self._lanes.enter(key), flight_key=flight)
+        left = None if until is None else max(until - monotonic(), 0.0)
         # The item's own deadline ends its retries as well; the wait holds even where a batcher's clock stands still.
-        future = self._batcher.add(call, timeout=patience)
+        future = self._batcher.add(call, timeout=left)
         try:
-            error = future.exception(None if until is None else max(until - monotonic(), 0.0))
+            error = future.exception(None if until is None else max(until - monotonic(), 0.0) + _GRACE)
         except TimeoutError:
             future.cancel()
             return call, ItemTimeoutError("no answer within the caller's own timeouts")

@@ -60,10 +60,13 @@ def read_request(request: Any) -> HTTPRequest | None:  # noqa: ANN401 - of eithe
     """Return a request's record, or None if its body streams, or it asks for more than HTTP."""
     if not _KNOWN_EXTENSIONS.issuperset(request.extensions) or request.url.scheme not in {"http", "https"}:
         return None
+    line = line_of(request)
     try:
         body = request.content
-    except line_of(request).RequestNotRead:
-        return None
+    except line.RequestNotRead:
+        if not isinstance(request.stream, line.ByteStream):
+            return None
+        body = request.read()  # all there, as after a redirect
     return replace(read_head(request), body=body)
 
 
@@ -152,6 +155,10 @@ class HttpxRoute:
     def never_sent(self, error: BaseException) -> bool:
         """Say whether there was no connection to send anything on."""
         return isinstance(error, (self._line.ConnectError, self._line.ConnectTimeout, self._line.PoolTimeout))
+
+    def timed_out(self, error: BaseException) -> bool:
+        """Say whether a time limit of the shared call has passed."""
+        return isinstance(error, self._line.TimeoutException)
 
 
 class Routes:

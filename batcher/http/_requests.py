@@ -193,6 +193,10 @@ class RequestsRoute:
         reason = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
         return isinstance(reason, MaxRetryError) and isinstance(reason.reason, NewConnectionError)
 
+    def timed_out(self, error: BaseException) -> bool:
+        """Say whether a time limit of the shared call has passed."""
+        return isinstance(error, requests.Timeout)
+
 
 def _text(value: bytes | str) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value

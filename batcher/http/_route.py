@@ -26,3 +26,7 @@ class Route(Protocol):
     def never_sent(self, error: BaseException) -> bool:
         """Say whether such an error means that the server has seen nothing of the request."""
         ...
+
+    def timed_out(self, error: BaseException) -> bool:
+        """Say whether such an error means that a time limit has passed."""
+        ...

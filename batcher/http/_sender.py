@@ -39,6 +39,8 @@ class Sender:
     def __call__(self, calls: list[Call]) -> list[Answer | Exception]:
         """Send the calls of one batch, which share origin, credentials and route."""
         first = calls[0]
+        for call in calls:
+            call.is_sent = True
         with self._lanes.running(first.sharing_key, first.lane):
             answers = self._exchange(calls)
             for call, answer in zip(calls, answers, strict=True):

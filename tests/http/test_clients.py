@@ -106,6 +106,7 @@ def test_redirects_are_the_clients_business(server: BatchServer, kind: Kind, wir
         answer = client.get("/v1/folder/old", follow_redirects=True)
 
     assert (answer.json(), str(answer.url)) == ("/v1/folder/new", f"{server.url}/v1/folder/new")
+    assert [call.path for call in server.calls] == [wire_format.path] * 2
 
 
 def test_what_cannot_be_batched_goes_alone_unchanged(server: BatchServer, kind: Kind, wire_format: Format) -> None:

@@ -36,6 +36,10 @@ class Route:
         """Say that it may have been."""
         return False
 
+    def timed_out(self, error: BaseException) -> bool:
+        """Say whether time was up."""
+        return isinstance(error, TimeoutError)
+
 
 class Words(Format):
     """Targets in, one word each out."""

@@ -30,6 +30,10 @@ class Route:
         """Say whether the connection was refused."""
         return isinstance(error, ConnectionRefusedError)
 
+    def timed_out(self, error: BaseException) -> bool:
+        """Say whether time was up."""
+        return isinstance(error, TimeoutError)
+
 
 def call(method: str) -> Call:
     """Return a call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_odata_reads(port: int, kind: Kind, odata: Format) -> None:
         return answer.status_code, answer.json().get("Name")
 
     calls(port)
-    numbers = [*range(6), *[999] * 6]
+    numbers = [*range(6), *range(900, 906)]
     with kind.open(f"http://127.0.0.1:{port}", odata, max_batch_size=12, **FULL) as client:
         answers = crowd(12, lambda n: read(client, numbers[n]))
 
@@ -118,6 +119,7 @@ def test_graphql(port: int, kind: Kind) -> None:
     assert calls(port) == {"/graphql": 1}
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="flask-jsonrpc 4.0.0 can't be imported there")
 def test_json_rpc(port: int, kind: Kind) -> None:
     """Calls travel in one; ids are the callers' own, errors too, and a notification gets its 204."""
 
