@@ -265,6 +265,8 @@ class Batcher(Generic[T, R]):
                 self._intake.attend()
                 raise
             return future
+        if timeout is None and block_timeout is None and priority is _NORMAL and line.enter_dated(future):
+            return future
         self._add_slowly(future, timeout, priority, block_timeout)
         return future
 
@@ -292,6 +294,9 @@ class Batcher(Generic[T, R]):
             except BaseException:  # Ctrl-C between the append and the ring
                 self._intake.attend()
                 raise
+            return
+        is_bare = kind is not ItemFuture and kind is not Ticket
+        if is_bare and block_timeout is None and priority is _NORMAL and line.enter_dated(item):
             return
         needs_ticket = self._options.is_tracked or priority is not _NORMAL or is_tracked(item)
         self._add_slowly(Ticket(item) if needs_ticket else item, None, priority, block_timeout)

@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 def dispatch(line: Line, batch: Batch, post: Post, *, is_inline: bool) -> None:
     """Have the handler called: here, on a worker, or by the executor that was lent."""
     if is_inline:
-        run(line, batch)
-        post.is_in_handler = False
-        if line.post is not post:
-            line.wake()  # another has the place by now, and waits for the slot
+        run(line, batch, post)
     elif line.options.executor is None:
         _run_on_worker(line, batch)
     else:
@@ -83,8 +80,15 @@ def _call_of(line: Line, batch: Batch, *, is_inline: bool = False) -> HandlerCal
     )
 
 
-def run(line: Line, batch: Batch, *, is_inline: bool = False) -> None:
-    """Call the handler on this thread, and settle the batch."""
+def run(line: Line, batch: Batch, post: Post | None = None, *, is_inline: bool = False) -> bool:
+    """Call the handler on this thread, and settle the batch; say whether there is nothing left to do.
+
+    Args:
+        line: Whose handler it is.
+        batch: What it gets.
+        post: Of the flusher, if this is its thread.
+        is_inline: This is the thread of a user, in the inline mode.
+    """
     try:
         returned = _call_of(line, batch, is_inline=is_inline)(batch.items)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
@@ -92,7 +96,12 @@ def run(line: Line, batch: Batch, *, is_inline: bool = False) -> None:
     else:
         outcomes = match(batch.items, returned, None if line.flights is None else batch.keys)
         del returned
-    finish(line, batch, outcomes)
+    is_rest = finish(line, batch, outcomes, post)
+    if post is not None:
+        post.is_in_handler = False
+        if line.post is not post:
+            line.wake()  # another has the place by now, and waits for the slot
+    return is_rest
 
 
 def outcomes_of(line: Line, batch: Batch, future: Future[object]) -> list[Any]:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from batcher._future import ItemFuture
     from batcher._group import Batch
     from batcher._reentry import Token
-    from batcher._regroup import Regroup
 
 ABANDONED = "the batcher was dropped, and its exit_timeout passed before this item was sent"
 
@@ -152,6 +151,10 @@ def _has_started(post: Post) -> bool:
     return post.thread is not None and post.thread.ident is not None
 
 
+_REST, _WORK = _Plan(), _Plan()  # of the short turns: nothing is left to do, or perhaps something is
+_WORK.asks = True
+
+
 def _serve(post: Post, home: weakref.ref[Line], token: Token) -> None:
     """Be a flusher thread: turn after turn, until the line is closed or gone."""
     # For the whole life of the thread: whatever a user's code does here, a destructor or a log handler,
@@ -196,6 +199,10 @@ def _give_in(line: Line, post: Post, error: BaseException) -> None:
 def _turn(line: Line, post: Post) -> _Plan:
     """Do what is due."""
     check_process()  # a handler may have forked, and come back in the child as well
+    if line.is_plain and line.inbox:
+        batch = _cut_plainly(line, post)
+        if batch is not None:
+            return _REST if run(line, batch, post) else _WORK
     while line.returned:
         batch, future = line.returned.popleft()
         finish(line, batch, outcomes_of(line, batch, future))
@@ -217,6 +224,31 @@ def _turn(line: Line, post: Post) -> _Plan:
     if plan.is_over and line.post is post and line.pool is not None:
         line.pool.shutdown(wait=False)
     return plan
+
+
+def _cut_plainly(line: Line, post: Post) -> Batch | None:
+    """Take the batch of a short turn, where a plain batcher has nothing else to do; None: look at everything."""
+    queue, regroup = line.queue, line.regroup
+    now = line.clock.monotonic()
+    with line.lock:
+        is_busy = queue.ended or queue.held.size or line.running or line.deadlines or line.waiters or line.untold
+        is_unusual = line.post is not post or line.state is not State.OPEN or line.drop_at is not None
+        if is_busy or is_unusual or line.is_paused or inline_mode.depth or line.handler is None or queue.is_ranked:
+            return None
+        group = queue.collect_plain(now)
+        if not (queue.is_full(group) or line.options.max_delay == 0):
+            if regroup is None or not queue.blocked or len(queue.tallies) > 1:
+                return None
+            if regroup.leave_at(now, blocked=queue.blocked, processing=0, slots=1) > now:
+                return None
+        line.is_lingering = line.listens = False
+        line.ring_at = NEVER
+        line.gate = 0  # the next one is to be dated
+        batch = queue.cut_all()
+        if batch is not None:
+            _begin_locked(line, batch, now)
+            post.is_in_handler = True
+        return batch
 
 
 def _start(line: Line, post: Post, plan: _Plan) -> None:
@@ -365,7 +397,6 @@ def _is_inline(line: Line, batch: Batch) -> bool:
 def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cleared: bool) -> None:
     """Nothing is due: find out until when, and what will ring before."""
     queue = line.queue
-    is_paused = line.is_paused and line.state is State.OPEN
     moments = [batch.deadline for batch in line.running if batch.deadline is not None]
     deadline, future = line.next_deadline_locked()
     if future is not None:
@@ -374,14 +405,7 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cle
         assert line.starts is not None  # noqa: S101
         moments.append(line.starts.not_before)
     elif can_start:
-        line.is_lingering = queue.count > 0 and not is_paused
-        line.ring_at = NEVER if is_paused else 1  # the first one is to be timed
-        if line.is_lingering:
-            line.ring_at = queue.missing_to_full
-        dues = (queue.due_at(is_paused=is_paused), queue.held.due_at(is_paused=is_paused))
-        moments += [due for due in dues if due is not None]
-        if line.regroup is not None and not is_paused:
-            moments.append(_listen_locked(line, line.regroup))
+        moments += _linger_locked(line)
     if queue.count or line.running:
         post.held = line
         if line.drop_at is not None and queue.count:
@@ -400,14 +424,21 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cle
     plan.sleep_until = None if until == math.inf else until
 
 
-def _listen_locked(line: Line, regroup: Regroup) -> float:
-    """Have the flusher rung when enough callers are blocked; return when it is to look anyway."""
-    queue = line.queue
-    line.listens = True
-    line.blocked_target = regroup.share(
-        blocked=queue.blocked, processing=line.processing, slots=line.options.max_concurrent
-    )
-    return regroup.until if regroup.expected and queue.is_eager else math.inf
+def _linger_locked(line: Line) -> list[float]:
+    """Have whatever makes a batch due ring the flusher; return when time alone may do so."""
+    queue, regroup = line.queue, line.regroup
+    is_paused = line.is_paused and line.state is State.OPEN
+    line.is_lingering = queue.count > 0 and not is_paused
+    line.ring_at = NEVER if is_paused else 1  # the first one is to be timed
+    if line.is_lingering:
+        line.ring_at = queue.missing_to_full
+    dues = (queue.due_at(is_paused=is_paused), queue.held.due_at(is_paused=is_paused))
+    moments = [due for due in dues if due is not None]
+    if regroup is not None and not is_paused:
+        line.listen_locked()
+        if regroup.expected and queue.is_eager:
+            moments.append(regroup.until)
+    return moments
 
 
 def stir(line: Line) -> None:

@@ -276,18 +276,18 @@ class ItemFuture(Future[R]):
             raise TimeoutError
 
     def _wait_for_bell(self, seconds: float | None) -> None:
-        bell = Bell()
+        bell, owner, here = Bell(), self._owner, _reentry.here
         if not self._watched(lambda watch: watch.bells.append(bell)):
             return
-        _reentry.here.waits += 1
+        here.waits += 1
         try:
             if seconds != 0:  # a look is no wait
-                self._watch.caller = self._owner.begin_wait(self)  # type: ignore[union-attr]
+                self._watch.caller = owner.begin_wait(self)  # type: ignore[union-attr]
             bell.wait(seconds)
         finally:
-            _reentry.here.waits -= 1
-            if self._watched(lambda watch: watch.bells.remove(bell)) and seconds != 0:
-                self._owner.end_wait(self)
+            here.waits -= 1
+            if self._state not in _DONE and self._watched(lambda watch: watch.bells.remove(bell)) and seconds != 0:
+                owner.end_wait(self)
 
     def _watched(self, change: Callable[[_Watch], None]) -> bool:
         """Change who watches, unless the future is done; say whether it was changed."""

@@ -140,10 +140,13 @@ class Line:
         self.flights = self.queue.flights
         self.cache = None if options.cache is None else ResultCache(options.cache, self.reporter)
         self.starts = self._make_starts()
-        self.regroup = Regroup() if options.adaptive else None
+        # With a delay of 0 nobody is waited for in any case.
+        self.regroup = Regroup() if options.adaptive and options.max_delay != 0 else None
+        self.is_plain = self._judge_plain()
         self.listens = False  # the flusher sleeps, and is to be rung when enough callers are blocked
         self.blocked_target = 0  # how many are enough, whoever else is expected
         self.gate = 0
+        self.quiet_end = 0  # how long the inbox may get before the rules must be looked at
         self.ring_at = NEVER
         self.is_lingering = False  # the flusher sleeps until a batch is due or full
         self.was_full = False  # an item found no room since the last batch was cut
@@ -173,6 +176,18 @@ class Line:
         # returns it; `pinned` refers to it from the add that ends the quiet until the next quiet.
         self.pin: Callable[[], object] = nothing
         self.pinned: object = None
+
+    def _judge_plain(self) -> bool:
+        """Say whether one call at a time on the flusher itself is all there is, and a turn may be short."""
+        options = self.options
+        return (
+            not options.is_tracked
+            and options.max_concurrent == 1
+            and options.executor is None
+            and options.handler_timeout is None
+            and self.starts is None
+            and options.max_pending >= _SMALL
+        )
 
     def _make_starts(self) -> Starts | None:
         options = self.options
@@ -325,7 +340,7 @@ class Line:
         else:
             self._enter_flights_locked(self.flights, entries, now)
         if self.queue.is_ranked:
-            self.gate = 0  # for good: each must be dated
+            self.gate = self.quiet_end = 0  # for good: each must be dated
 
     def _enter_flights_locked(self, flights: Flights, tickets: Sequence[Ticket], now: float) -> None:
         """Have each item join the one of its key that is under way, or enter."""
@@ -381,12 +396,62 @@ class Line:
         if self.is_lingering:
             self.ring_at = queue.missing_to_full  # in terms of the inbox, which may just have been emptied
         if self.state is not State.OPEN or self.waiters or inline_mode.depth:
-            self.gate = 0
+            self.gate = self.quiet_end = 0
             return
-        # The last quarter of the room is given out under the lock, one by one: between the look at the
-        # gate and the append other threads may append too, but never that many.
-        quiet_room = options.max_pending * 3 // 4 - queue.count + len(self.inbox)
-        self.gate = min(queue.undated_room, quiet_room) if options.max_pending >= _SMALL else 0
+        if options.max_pending < _SMALL or options.is_tracked or queue.is_ranked:
+            self.gate = self.quiet_end = 0  # each must be looked at
+            return
+        # The last of the room is given out under the lock, one by one: between the look at the gate and
+        # the append other threads may append too, but never that many.
+        last = min(_SMALL, options.max_pending // 4)
+        self.quiet_end = options.max_pending - last - queue.count + len(self.inbox)
+        self.gate = min(queue.undated_room, self.quiet_end)
+
+    def enter_dated(self, entry: object) -> bool:
+        """Let an entry in that only needs to be dated, as one in every batch does; say whether that was all."""
+        if self.is_nested:
+            return False
+        inbox, queue = self.inbox, self.queue
+        with self.lock:
+            is_usual = self.state is State.OPEN and self.post is not None and not (self.waiters or inline_mode.depth)
+            if not is_usual or len(inbox) >= self.quiet_end or queue.is_ranked:
+                return False
+            queue.date_next(self.clock.monotonic(), 1)
+            inbox.append(entry)
+            self.gate = min(queue.undated_room, self.quiet_end)
+        self.wake_if_due()
+        return True
+
+    def rest_locked(self, post: Post) -> tuple[bool, object]:
+        """Lay the flusher to rest, where a plain batcher has nothing left; return whether, and what to let go of.
+
+        Called as a batch is settled, and before its callers are told: whoever rings first and goes on then
+        keeps the interpreter from those that it woke.
+        """
+        queue = self.queue
+        is_quiet = not (queue.count or queue.ended or self.running or self.deadlines or self.waiters or self.untold)
+        is_usual = self.is_plain and self.post is post and self.state is State.OPEN and self.drop_at is None
+        if not (is_quiet and is_usual) or len(queue.tallies) > 1 or self.is_paused or inline_mode.depth:
+            return False, None
+        queue.only.marks.clear()
+        post.is_in_handler = False
+        post.held = None
+        unpinned, self.pinned = self.pinned, None
+        self.is_lingering = False
+        self.listen_locked()
+        self.ring_at = 1
+        self.gate = 0
+        if self.inbox:  # an add on its fast way looked at the old mark just before
+            self.wake()
+        return True, unpinned
+
+    def listen_locked(self) -> None:
+        """Have the sleeping flusher rung when enough callers are blocked."""
+        if self.regroup is not None:
+            self.listens = True
+            self.blocked_target = self.regroup.share(
+                blocked=self.queue.blocked, processing=self.processing, slots=self.options.max_concurrent
+            )
 
     def set_deadline_locked(self, future: ItemFuture[Any], deadline: float) -> None:
         """Have `future` fail at `deadline` if nothing else ends it before."""

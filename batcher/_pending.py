@@ -503,6 +503,14 @@ class PendingQueue:
             self._tidy(group)
             self._offer(group)
 
+    def collect_plain(self, now: float) -> Group:
+        """Collect what came in, and return the only group of a plain queue, dated."""
+        self.collect()
+        group = self.only
+        if group.live and not group.is_dated:  # its add was under way while the queue was emptied
+            group.mark(group.head, now, self._max_batch_size)
+        return group
+
     def _rank_offers(self) -> None:
         """Have the groups leave by priority from now on."""
         self._offers = RankedOffers(self._patience)
@@ -534,7 +542,8 @@ class PendingQueue:
         elif self._eager:
             self._eager.pop(id(group), None)
 
-    def _is_full(self, group: Group) -> bool:
+    def is_full(self, group: Group) -> bool:
+        """Say whether the group fills a batch."""
         return group.live >= self.sizing.limit or group.weight >= self._max_batch_weight
 
     def _leaves_at(self, group: Group) -> float | None:
@@ -543,7 +552,7 @@ class PendingQueue:
             return None
         if group.seals:
             return SEALED
-        if self._is_full(group):
+        if self.is_full(group):
             return group.since
         return None if self._max_delay is None else group.since + self._max_delay
 
@@ -563,7 +572,7 @@ class PendingQueue:
             self.hold_until > group.leaves_at != SEALED
             and group is self.only
             and group.blocked >= group.live
-            and not self._is_full(group)
+            and not self.is_full(group)
         )
 
     @property
@@ -612,6 +621,28 @@ class PendingQueue:
         self._offer(group)
         self._forget_drift()
         return batch if size else None
+
+    def cut_all(self) -> Batch | None:
+        """Take all that waits in a plain queue, where it fits into one batch: a short way of `cut`."""
+        group = self.only
+        if group.seals or len(group.entries) > self.sizing.limit:
+            return self.cut(group, 0.0)
+        batch = Batch(self.next_number(), group, self.open_tally, group.since if group.marks else 0.0)
+        entries = list(group.entries)
+        group.entries.clear()
+        group.head += len(entries)
+        self._left += len(entries)
+        husks = batch.add(entries)
+        self._husks -= husks
+        group.husks -= husks
+        batch.tally.processing += batch.size
+        if not self.inbox:
+            group.marks.clear()
+        if self.blocked:
+            self._unblock(group, group.blocked)
+            self._eager.clear()
+        self._offers.withdraw(group)
+        return batch if batch.size else None
 
     def _take_counted(self, batch: Batch, most: int) -> None:
         """Fill the batch from the group's first `most` entries."""

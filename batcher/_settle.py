@@ -16,6 +16,7 @@ from batcher._execution import batch_id, free_frames
 from batcher._failure import Failure
 from batcher._flights import extra_of
 from batcher._future import ItemFuture, caller_of, is_watched, settle_locked
+from batcher._group import are_bare
 from batcher._outcomes import fail_all
 from batcher._status import BatchRecord
 from batcher._tell import call_hook, tell_futures
@@ -24,7 +25,7 @@ from batcher.errors import HandlerTimeoutError
 if TYPE_CHECKING:
     from batcher._again import Again
     from batcher._group import Batch
-    from batcher._line import Line
+    from batcher._line import Line, Post
 
 
 class _Story:
@@ -57,24 +58,32 @@ class _Story:
         self.is_late = False  # the next attempt would come after the batcher has closed
 
 
-def finish(line: Line, batch: Batch, outcomes: list[Any]) -> None:
-    """Settle a batch whose handler call is over, but for what is tried again."""
+def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = None) -> bool:
+    """Settle a batch whose handler call is over, but for what is tried again.
+
+    Returns whether `post`, if it is given, was laid to rest: nothing is left to do.
+    """
     now = line.clock.monotonic()
     again = _try_again(line, batch, outcomes, now)
     if line.cache is not None and not batch.given_up:
         line.cache.keep(batch, outcomes)  # before anybody sees a result
     story = None
+    is_rest, unpinned = False, None
     with line.lock:
         if batch.given_up:
             line.stuck -= 1  # its futures were failed long ago; what came now is thrown away
         else:
             story = _conclude_locked(line, batch, outcomes, again, now)
+        if post is not None:
+            is_rest, unpinned = line.rest_locked(post)
     if story is not None:
         _end_start(batch, outcomes)
         _tell(line, batch, story, again)
     # In place: the frames that called the handler have these lists, and an error's traceback has the frames.
     batch.items.clear()
     batch.entries.clear()
+    del unpinned  # here, where no lock is held
+    return is_rest
 
 
 def give_up(line: Line, batch: Batch) -> None:
@@ -187,7 +196,8 @@ def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story,
     if line.flights is not None:
         waited_for = sum(ticket.live > 0 for ticket in entries)
         entries, items, outcomes = line.flights.expand(batch, outcomes)
-    for entry, item, outcome in zip(entries, items, outcomes, strict=True):
+    is_silent = are_bare(entries) and Failure not in set(map(type, outcomes))
+    for entry, item, outcome in () if is_silent else zip(entries, items, outcomes, strict=True):
         is_failure = type(outcome) is Failure
         if type(entry) is ItemFuture:
             if entry._watch is None and entry._state is RUNNING and not is_failure:
