@@ -6,13 +6,35 @@ callers raised would grow a traceback of a thousand frames, and show each the ot
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batcher.errors import BatchError
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+def twin_of(error: BaseException) -> BaseException:
+    """Return a copy of an exception, made the way that its class says.
+
+    Not by `copy.copy`: libraries that send exceptions between processes (tblib, and so Dask) register
+    copiers of their own for all of them, which take the traceback along and don't ask the class.
+    """
+    copier = getattr(type(error), "__copy__", None)
+    if copier is not None:
+        return copier(error)  # type: ignore[no-any-return]
+    reduced: Any = error.__reduce_ex__(4)
+    make, arguments, *rest = reduced
+    twin: BaseException = make(*arguments)
+    state: Any = rest[0] if rest else None
+    if state is None:
+        return twin
+    set_state = getattr(twin, "__setstate__", None)
+    if set_state is not None:
+        set_state(state)
+    else:
+        twin.__dict__.update(state)
+    return twin
 
 
 class Failure:
@@ -38,7 +60,7 @@ class Failure:
             return error
         own: BaseException | None = None
         try:
-            twin = copy.copy(error)
+            twin = twin_of(error)
             if type(twin) is type(error) and twin is not error and twin.args == error.args:
                 own = twin
         except BaseException:  # noqa: BLE001, S110 - an exception's own __reduce__ or __init__: anything may come

@@ -57,8 +57,16 @@ class Regroup:
         self._released_at = -math.inf
         self._handler_seconds: float | None = None
 
-    def release(self, callers: Iterable[Caller], now: float, seconds: float) -> None:
-        """Note that a handler call of so many `seconds` has ended, and whom it released."""
+    def release(self, callers: Iterable[Caller], now: float, seconds: float, *, blocked: int) -> None:
+        """Note that a handler call has ended, and whom it released.
+
+        Args:
+            callers: Who waited for its items.
+            now: The present time.
+            seconds: How long the call took.
+            blocked: How many callers are blocked on other items. Where they are as many as half of those who
+                are expected, the callers come steadily rather than together, and nobody is waited for.
+        """
         average = self._handler_seconds
         self._handler_seconds = average = seconds if average is None else average + _MEMORY * (seconds - average)
         longest = 0.0
@@ -71,6 +79,8 @@ class Regroup:
                 longest = max(longest, caller.way_back)
         self.longest_wait = _LATENESS * longest + _SLACK if longest else 0.0
         self.until = max(self.until, now + self.longest_wait)
+        if 2 * blocked >= self.expected:
+            self._forget()
 
     def come_back(self, caller: Caller, now: float) -> None:
         """Note that a caller waits again."""
@@ -85,8 +95,12 @@ class Regroup:
     def forget_overdue(self, now: float) -> None:
         """Expect nobody any more when the time is over."""
         if self.expected and now >= self.until:
-            self.expected = 0
-            self._era += 1
+            self._forget()
+
+    def _forget(self) -> None:
+        self.expected = 0
+        self.longest_wait = 0.0
+        self._era += 1
 
     def leave_at(self, now: float, *, blocked: int, processing: int, slots: int) -> float:
         """Return from when on a batch with blocked callers may leave.

@@ -259,20 +259,20 @@ def test_crowd_whose_delay_is_over_waits_for_the_expected(make: Maker, clock: Fa
         return handler(items) or items
 
     batcher = make(handle, max_delay=2.0)
-    circle = Circle(batcher, clock, 2)
+    circle = Circle(batcher, clock, 3)
     handler.let_go()
     try:
         circle.go_round()
         circle.go_round()
         handler._go.clear()
-        both = [circle.call(0), circle.call(1)]
+        crowd = [circle.call(number) for number in range(3)]
         handler.wait_for_batches(3)
         late = elsewhere(lambda: batcher.add("late").result(PATIENCE))
         while batcher._line.queue.blocked != 1:
             threading.Event().wait(0.001)
         clock.advance(5.0)  # its delay is over now
         handler.let_go()
-        for call in both:
+        for call in crowd:
             call.result(PATIENCE)
         circle.wait_until_blocked(1)
         assert batcher.status().batches == 3

@@ -38,6 +38,18 @@ class Unpicklable:
         raise pickle.PicklingError("not me")
 
 
+class Homebound:
+    """A function that can't be pickled, whatever other libraries have taught pickle."""
+
+    def __call__(self, number: int) -> int:
+        """Return the number."""
+        return number
+
+    def __reduce__(self) -> str:
+        """Refuse."""
+        raise TypeError("not this one")
+
+
 def square(number: int) -> int:
     """Return the square."""
     return number * number
@@ -176,7 +188,7 @@ def test_retries_in_processes(processes: ProcessPoolExecutor) -> None:
 def test_unpicklable_function_is_named(processes: ProcessPoolExecutor) -> None:
     """A function that can't be pickled ends the run with an error that says so."""
     with pytest.raises(TypeError, match="the processor can't be sent to the executor, because it can't be pickled"):
-        process_batch(range(1000), lambda number: number, executor=processes, batch_size=1)
+        process_batch(range(1000), Homebound(), executor=processes, batch_size=1)
 
 
 def test_unpicklable_item_fails_alone(processes: ProcessPoolExecutor) -> None:

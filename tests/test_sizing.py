@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def run(sizing: BatchSizing, cost: Callable[[int], float], batches: int = 500) -> list[int]:
-    """Let a saturated handler of this cost run; return the sizes that it got."""
+def run(sizing: BatchSizing, cost: Callable[[int], float], batches: int = 500, waiting: int = 10**6) -> list[int]:
+    """Let a handler of this cost run while so many items wait; return the sizes that it got."""
     sizes = []
     for _ in range(batches):
-        sizes.append(sizing.limit)
-        sizing.observe(sizing.limit, cost(sizing.limit))
+        size = min(sizing.limit, waiting)
+        sizes.append(size)
+        sizing.observe(size, cost(size))
     return sizes
 
 
@@ -50,7 +51,7 @@ def test_other_costs_keep_the_batch(cost: Callable[[int], float]) -> None:
     sizes = run(sizing, cost)
 
     assert sizing.learnt == 100
-    assert sum(size < 100 for size in sizes) < len(sizes) / 5
+    assert sum(size < 100 for size in sizes) < 12
 
 
 def test_quick_handlers_are_left_alone() -> None:
@@ -60,14 +61,26 @@ def test_quick_handlers_are_left_alone() -> None:
     assert set(sizes) == {100}
 
 
-def test_partial_batches_tell_nothing() -> None:
-    """What comes through depends on the traffic then."""
+def test_sizes_that_occur_are_learnt_from() -> None:
+    """A crowd that never fills a batch is served in smaller ones, where those bring more through."""
     sizing = BatchSizing(100)
-    for _ in range(100):
-        sizing.observe(50, 0.1)
-        sizing.observe(100, 0.0)
+    run(sizing, lambda size: 0.01 + 0.001 * size**2, waiting=64)
 
-    assert sizing.limit == sizing.learnt == 100
+    assert sizing.learnt <= 8
+
+
+def test_a_trial_that_cannot_be_filled_is_given_up() -> None:
+    """Where fewer wait than the trial would take, it tells nothing."""
+    sizing = BatchSizing(100)
+    for size in [60] * 16 + [7, 60, 60]:
+        sizing.observe(size, 0.1)
+
+    assert (sizing.limit, sizing.learnt) == (100, 100)
+
+
+def test_batches_that_take_no_time_tell_nothing() -> None:
+    """A clock that stands still gives no rate."""
+    assert set(run(BatchSizing(100), lambda _: 0.0)) == {100}
 
 
 def test_the_batch_grows_again() -> None:

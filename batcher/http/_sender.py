@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from batcher._failure import twin_of
 from batcher.http._errors import BatchReplyError
 from batcher.http._safety import check_request
 from batcher.http._timeouts import longest
@@ -101,7 +101,7 @@ def _own(error: Exception) -> Exception:
     """
     _strip(error)
     try:
-        own = copy.copy(error)
+        own = twin_of(error)
     except Exception:  # noqa: BLE001 - an exception's own __init__ or __reduce__
         return error
     if type(own) is not type(error):
