@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, over
 
 from batcher._bulk_run import BulkRun
 from batcher._bulk_settings import BulkSettings
+from batcher._heirs import restart_in_child
+from batcher._process import check_process
 from batcher._progress import Progress
 
 if TYPE_CHECKING:
@@ -160,11 +162,16 @@ class BatchProcessor(Generic[T, R]):
             item_key=item_key,
             name=f"bulk-{next(_numbers)}" if name is None else name,
         )
+        self._is_paused = False
+        self.restart()
+        restart_in_child(self)
+
+    def restart(self) -> None:
+        """Begin anew in a forked child: the runs are the parent's."""
         # Changed by single operations, which are atomic: a signal handler may come in anywhere.
         self._runs: dict[int, BulkRun] = {}
         self._latest: BulkRun | None = None
         self._last = Progress()
-        self._is_paused = False
 
     def run(self, items: Iterable[T]) -> BatchResult[T, Any]:
         """Process all items and return what came of them; blocks until then.
@@ -177,6 +184,7 @@ class BatchProcessor(Generic[T, R]):
             Exception: What `items` raises, when all that was read is processed; or what `reduce` raises. The
                 result so far is the error's `batch_result`.
         """
+        check_process()
         run = BulkRun(items, self._settings, streams=False)
         try:
             self._enter(run)
@@ -204,6 +212,7 @@ class BatchProcessor(Generic[T, R]):
         return self._stream(items, is_ordered=ordered)
 
     def _stream(self, items: Iterable[T], *, is_ordered: bool) -> Generator[Outcome[T, R], None, None]:
+        check_process()
         run = BulkRun(items, self._settings, streams=True, is_ordered=is_ordered)
         try:
             self._enter(run)
@@ -223,25 +232,30 @@ class BatchProcessor(Generic[T, R]):
             self._last = run.progress()
             self._latest = None
 
+    def _present_runs(self) -> list[BulkRun]:
+        check_process()
+        return list(self._runs.values())
+
     def pause(self) -> None:
         """Begin no more items, in present and future runs, until `resume`; those that run go on."""
         self._is_paused = True
-        for run in list(self._runs.values()):
+        for run in self._present_runs():
             run.control.pause()
 
     def resume(self) -> None:
         """Go on after `pause`."""
         self._is_paused = False
-        for run in list(self._runs.values()):
+        for run in self._present_runs():
             run.control.resume()
 
     def stop(self) -> None:
         """Begin no more items in the present runs; they return when the items that run have ended."""
-        for run in list(self._runs.values()):
+        for run in self._present_runs():
             run.control.stop()
 
     def status(self) -> Progress:
         """Return how far the run is, the latest one if there are several; after its end, how far it came."""
+        check_process()
         run = self._latest
         return self._last if run is None else run.progress()
 

@@ -18,6 +18,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from batcher._process import on_fork
 from batcher.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -32,7 +33,16 @@ _MOST_VARIABLES = 500
 # looking at a file's header and closing it again would take the lock of the first run away (fcntl locks end with
 # the first close of the file by the process).
 _in_use: set[tuple[int, int]] = set()
-_in_use_lock = threading.Lock()  # Guards: _in_use
+# Guards: _in_use. A list, to be filled anew in a forked child, where another thread may hold it for ever. What the
+# parent has in use is in use for the child as well.
+_in_use_locks = [threading.Lock()]
+
+
+def _renew_lock() -> None:
+    _in_use_locks[0] = threading.Lock()
+
+
+on_fork(_renew_lock)
 
 
 class Checkpoint:
@@ -119,7 +129,7 @@ class Checkpoint:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
-            with _in_use_lock:
+            with _in_use_locks[0]:
                 _in_use.discard(self._file)
 
     def _connected(self) -> sqlite3.Connection:
@@ -140,7 +150,7 @@ class Checkpoint:
 
 def _claim(path: str) -> tuple[int, int]:
     """Make the file if it isn't there, look whether it is a checkpoint, and note that this process has it."""
-    with _in_use_lock:
+    with _in_use_locks[0]:
         try:
             found = os.stat(path)  # noqa: PTH116 - the path may be anything that os.fspath takes
         except FileNotFoundError:
