@@ -460,7 +460,8 @@ def test_generator_is_closed_on_stop() -> None:
             processor.stop()
 
     processor = BatchProcessor(process, batch_size=1)
-    assert processor.run(numbers()).stopped
+    source = numbers()
+    assert processor.run(source).stopped
     assert closed == [threading.current_thread()]
 
 

@@ -21,7 +21,7 @@ def test_fork_in_the_middle_of_a_run(fork: Callable[[], int], tmp_path: Path) ->
         state = processor.status().state
         processor.stop()
         mine = process_batch(range(5), int, batch_size=2, checkpoint=tmp_path / "mine", item_key=str).results
-        streamed = [outcome.item for outcome in BatchProcessor(int).stream(range(3))]
+        streamed = [outcome.index for outcome in BatchProcessor(int).stream(range(3))]
         try:
             process_batch([1], int, checkpoint=path, item_key=str)
         except CheckpointError as error:
@@ -85,8 +85,6 @@ def test_run_at_exit(version: str, tmp_path: Path) -> None:
     ending = run_script(program, tmp_path, version=version, preamble=PREAMBLE)
 
     assert ending.code == 0
-    assert ending.lines in (
-        ["['1',", "'2']"],
-        ["refused:", "can't", "create", "new", "thread", "at", "interpreter", "shutdown"],
-    )
+    refused = "refused: can't create new thread at interpreter shutdown"
+    assert " ".join(ending.lines) in ("['1', '2']", refused)
     assert ending.seconds < 5
