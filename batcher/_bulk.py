@@ -116,7 +116,8 @@ class BatchProcessor(Generic[T, R]):
             progress: Draw a progress bar (extra `progress`).
             total: How many items there will be, where `len(items)` doesn't say.
             executor: Where the processor runs, never shut down here: a ProcessPoolExecutor, or a Dask
-                cluster's `client.get_executor()`. None: on threads of the run's own.
+                cluster's `client.get_executor()`. None: on threads of the run's own. With a `timeout`, counted
+                from its submission, each item is a call of its own there.
             max_failures: The most items that may fail: one more stops the run. A float is a part of all
                 items; where their number is unknown, of those processed so far, from one batch on.
             throttle: Limits how often calls of the function start, and how many run at once; may be shared.
@@ -127,7 +128,7 @@ class BatchProcessor(Generic[T, R]):
             priority: Returns an item's priority; the highest are begun first, among all items of a list, or
                 among what may be read ahead of other input. Called on the thread that reads.
             prepare: Called with each batch before it is processed, in the worker; returns a list of as many
-                items to process in their place.
+                items to process in their place. No timeout watches it.
             reduce: A pair `(function, initial)`: `value = function(value, result)` for each result, in
                 order of completion, on a thread of the run's; `results` is the last value then, and no
                 result is kept. Not for `stream`.
