@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, over
 
 from batcher._bulk_run import BulkRun
 from batcher._bulk_settings import BulkSettings
+from batcher._heirs import restart_in_child
+from batcher._process import check_process
 from batcher._progress import Progress
 
 if TYPE_CHECKING:
@@ -114,7 +116,8 @@ class BatchProcessor(Generic[T, R]):
             progress: Draw a progress bar (extra `progress`).
             total: How many items there will be, where `len(items)` doesn't say.
             executor: Where the processor runs, never shut down here: a ProcessPoolExecutor, or a Dask
-                cluster's `client.get_executor()`. None: on threads of the run's own.
+                cluster's `client.get_executor()`. None: on threads of the run's own. With a `timeout`, counted
+                from its submission, each item is a call of its own there.
             max_failures: The most items that may fail: one more stops the run. A float is a part of all
                 items; where their number is unknown, of those processed so far, from one batch on.
             throttle: Limits how often calls of the function start, and how many run at once; may be shared.
@@ -125,7 +128,7 @@ class BatchProcessor(Generic[T, R]):
             priority: Returns an item's priority; the highest are begun first, among all items of a list, or
                 among what may be read ahead of other input. Called on the thread that reads.
             prepare: Called with each batch before it is processed, in the worker; returns a list of as many
-                items to process in their place.
+                items to process in their place. No timeout watches it.
             reduce: A pair `(function, initial)`: `value = function(value, result)` for each result, in
                 order of completion, on a thread of the run's; `results` is the last value then, and no
                 result is kept. Not for `stream`.
@@ -160,11 +163,16 @@ class BatchProcessor(Generic[T, R]):
             item_key=item_key,
             name=f"bulk-{next(_numbers)}" if name is None else name,
         )
+        self._is_paused = False
+        self.restart()
+        restart_in_child(self)
+
+    def restart(self) -> None:
+        """Begin anew in a forked child: the runs are the parent's."""
         # Changed by single operations, which are atomic: a signal handler may come in anywhere.
         self._runs: dict[int, BulkRun] = {}
         self._latest: BulkRun | None = None
         self._last = Progress()
-        self._is_paused = False
 
     def run(self, items: Iterable[T]) -> BatchResult[T, Any]:
         """Process all items and return what came of them; blocks until then.
@@ -177,6 +185,7 @@ class BatchProcessor(Generic[T, R]):
             Exception: What `items` raises, when all that was read is processed; or what `reduce` raises. The
                 result so far is the error's `batch_result`.
         """
+        check_process()
         run = BulkRun(items, self._settings, streams=False)
         try:
             self._enter(run)
@@ -204,6 +213,7 @@ class BatchProcessor(Generic[T, R]):
         return self._stream(items, is_ordered=ordered)
 
     def _stream(self, items: Iterable[T], *, is_ordered: bool) -> Generator[Outcome[T, R], None, None]:
+        check_process()
         run = BulkRun(items, self._settings, streams=True, is_ordered=is_ordered)
         try:
             self._enter(run)
@@ -223,25 +233,30 @@ class BatchProcessor(Generic[T, R]):
             self._last = run.progress()
             self._latest = None
 
+    def _present_runs(self) -> list[BulkRun]:
+        check_process()
+        return list(self._runs.values())
+
     def pause(self) -> None:
         """Begin no more items, in present and future runs, until `resume`; those that run go on."""
         self._is_paused = True
-        for run in list(self._runs.values()):
+        for run in self._present_runs():
             run.control.pause()
 
     def resume(self) -> None:
         """Go on after `pause`."""
         self._is_paused = False
-        for run in list(self._runs.values()):
+        for run in self._present_runs():
             run.control.resume()
 
     def stop(self) -> None:
         """Begin no more items in the present runs; they return when the items that run have ended."""
-        for run in list(self._runs.values()):
+        for run in self._present_runs():
             run.control.stop()
 
     def status(self) -> Progress:
         """Return how far the run is, the latest one if there are several; after its end, how far it came."""
+        check_process()
         run = self._latest
         return self._last if run is None else run.progress()
 

@@ -133,7 +133,11 @@ class BulkRun:
                 while not conductor.is_over:
                     self._wait()
             finally:
-                self._leave()
+                try:
+                    self._leave()
+                except BaseException:  # Ctrl-C on the way out, wherever it came
+                    self._leave()
+                    raise
             self._raise_errors()
         except BaseException as error:
             _attach(error, self._result())
@@ -174,7 +178,7 @@ class BulkRun:
         return True
 
     def _leave(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind; may be repeated."""
         try:
             self._conductor.leave(0.0 if self._conductor.is_over else _GRACE, _PATIENCE)
         finally:
@@ -227,7 +231,11 @@ class BulkRun:
                     self._wait()
             self._raise_errors()
         finally:
-            self._leave()
+            try:
+                self._leave()
+            except BaseException:  # Ctrl-C on the way out, wherever it came
+                self._leave()
+                raise
 
     def _tell(self, group: Group) -> Iterator[Outcome[Any, Any]]:
         """Yield the outcomes of some items; they are dealt with when the caller comes back for the next."""

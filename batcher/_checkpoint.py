@@ -15,9 +15,11 @@ import os
 import sqlite3
 import stat
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from batcher._process import on_fork
 from batcher.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -31,8 +33,18 @@ _MOST_VARIABLES = 500
 # The files that this process has open. SQLite's own lock would keep two runs of one process apart as well, but
 # looking at a file's header and closing it again would take the lock of the first run away (fcntl locks end with
 # the first close of the file by the process).
-_in_use: set[tuple[int, int]] = set()
-_in_use_lock = threading.Lock()  # Guards: _in_use
+# Each with the checkpoint that has it, as long as that is alive: one that Ctrl-C kept from being closed is not.
+_in_use: dict[tuple[int, int], weakref.ref[Checkpoint]] = {}
+# Guards: _in_use. A list, to be filled anew in a forked child, where another thread may hold it for ever. What the
+# parent has in use is in use for the child as well.
+_in_use_locks = [threading.Lock()]
+
+
+def _renew_lock() -> None:
+    _in_use_locks[0] = threading.Lock()
+
+
+on_fork(_renew_lock)
 
 
 class Checkpoint:
@@ -51,9 +63,10 @@ class Checkpoint:
         self._path = os.fspath(path)
         # Guards: the connection.
         self._lock = threading.Lock()
-        self._file = _claim(self._path)
         self._connection: sqlite3.Connection | None = None
+        self._is_closed = False
         try:
+            _claim(self._path, self)
             with self._explained():
                 # One after another is what the lock sees to, so any thread may do it.
                 self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -119,8 +132,7 @@ class Checkpoint:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
-            with _in_use_lock:
-                _in_use.discard(self._file)
+            self._is_closed = True
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -138,9 +150,9 @@ class Checkpoint:
             raise CheckpointError(f"the checkpoint {self._path!r} can't be used: {error}") from error
 
 
-def _claim(path: str) -> tuple[int, int]:
-    """Make the file if it isn't there, look whether it is a checkpoint, and note that this process has it."""
-    with _in_use_lock:
+def _claim(path: str, owner: Checkpoint) -> None:
+    """Make the file if it isn't there, look whether it is a checkpoint, and note whose it is."""
+    with _in_use_locks[0]:
         try:
             found = os.stat(path)  # noqa: PTH116 - the path may be anything that os.fspath takes
         except FileNotFoundError:
@@ -160,9 +172,14 @@ def _claim(path: str) -> tuple[int, int]:
             raise CheckpointError(f"{path!r} is there, and no checkpoint of this library; it is left as it is")
         if not header:
             os.chmod(path, 0o600)  # noqa: PTH101 - as above; it may have been there, empty and open to all
-        key = opened.st_dev, opened.st_ino
-        _in_use.add(key)
-        return key
+        for key in [key for key, other in _in_use.items() if not _is_open(other)]:
+            del _in_use[key]
+        _in_use[opened.st_dev, opened.st_ino] = weakref.ref(owner)
+
+
+def _is_open(owner: weakref.ref[Checkpoint] | None) -> bool:
+    checkpoint = None if owner is None else owner()
+    return checkpoint is not None and not checkpoint._is_closed  # noqa: SLF001 - this module's own
 
 
 def _is_ours(header: bytes) -> bool:
@@ -175,7 +192,7 @@ def _is_ours(header: bytes) -> bool:
 
 
 def _refuse_if_in_use(path: str, found: os.stat_result) -> None:
-    if (found.st_dev, found.st_ino) in _in_use:
+    if _is_open(_in_use.get((found.st_dev, found.st_ino))):
         raise _in_use_error(path)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from batcher._execution import trim
 from batcher._failure import Failure
 from batcher._outcomes import fail_all
-from batcher._parcel import BulkCall, Parcel, dumps, run_bulk_call, unpack
+from batcher._parcel import BulkCall, Parcel, dumps, pickles_plainly, run_bulk_call, unpack
 from batcher._starts import Starts
 from batcher.errors import BatchError, ItemTimeoutError
 
@@ -234,8 +234,9 @@ class Lent:
 
     def _explain(self, call: _Call, error: BaseException, ended: list[Job]) -> bool:
         """Find out what can't be sent; say whether something was found, and the rest is seen to."""
+        plainly = pickles_plainly(self._executor)
         try:
-            dumps(self._bulk_call)
+            dumps(self._bulk_call, plainly=plainly)
         except Exception as why:  # noqa: BLE001 - pickling runs the user's code
             self._fail(_unsendable("the processor", error, why))
             ended.append(call.job)
@@ -244,7 +245,7 @@ class Lent:
         done = len(job.results)
         for i in range(done, done + call.count):
             try:
-                dumps(job.items[i])
+                dumps(job.items[i], plainly=plainly)
             except Exception as why:  # noqa: BLE001 - as above
                 bad[i] = _unsendable("the item", error, why)
         if not bad:

@@ -25,6 +25,7 @@ from batcher.errors import BatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
 # The results in order, and the errors of the items that failed, by index.
 Returned = tuple[list[Any], dict[int, BaseException]]
@@ -156,11 +157,16 @@ def _parted(outcomes: list[Any]) -> Returned:
     return [None if i in errors else outcome for i, outcome in enumerate(outcomes)], errors
 
 
-def dumps(thing: object) -> bytes:
-    """Pickle by the means that the executor's side has at hand: cloudpickle, where it is used anyway."""
-    means: Any = sys.modules.get("cloudpickle", pickle)
+def dumps(thing: object, *, plainly: bool = False) -> bytes:
+    """Pickle; by cloudpickle where that is used anyway, as on a cluster, unless it has to be done `plainly`."""
+    means: Any = pickle if plainly else sys.modules.get("cloudpickle", pickle)
     pickled: bytes = means.dumps(thing)
     return pickled
+
+
+def pickles_plainly(executor: Executor) -> bool:
+    """Say whether an executor pickles by Python's own means, whatever else this process has imported."""
+    return any(kind.__module__ == "concurrent.futures.process" for kind in type(executor).__mro__)
 
 
 def _packed(results: list[Any], errors: dict[int, BaseException]) -> bytes:

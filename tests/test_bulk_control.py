@@ -1,11 +1,13 @@
 """Bulk runs from the outside: timeouts, delays, pause, stop, progress, Ctrl-C, and inputs that fail."""
 
+import gc
 import itertools
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from batcher import BatchProcessor, BatchResult, ItemTimeoutError, Progress, Retry, Throttle, process_batch
 from batcher._bar import Bar
 from batcher._bulk_run import BulkRun
+from batcher._conductor import Conductor
 from batcher.testing import FakeClock
 from tests.bulk_tools import SECONDS, Elsewhere, Hold, becomes
 from tests.interruptions import at_each_place, interrupt, press_ctrl_c
@@ -460,7 +463,8 @@ def test_generator_is_closed_on_stop() -> None:
             processor.stop()
 
     processor = BatchProcessor(process, batch_size=1)
-    assert processor.run(numbers()).stopped
+    source = numbers()
+    assert processor.run(source).stopped
     assert closed == [threading.current_thread()]
 
 
@@ -567,6 +571,57 @@ def test_ctrl_c_at_every_place() -> None:
         return where
 
     assert at_each_place(run, seconds=50) > 50
+
+
+def test_ctrl_c_on_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C before anybody was told to stop doesn't keep them from being told."""
+    leave = Conductor.leave
+    interrupted: list[Conductor] = []
+
+    def leave_or_not(conductor: Conductor, *arguments: float) -> None:
+        if conductor not in interrupted:
+            interrupted.append(conductor)
+            raise KeyboardInterrupt
+        leave(conductor, *arguments)
+
+    monkeypatch.setattr(Conductor, "leave", leave_or_not)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        process_batch(range(3), int)
+    stream = BatchProcessor(int).stream(itertools.count())
+    next(stream)
+    with pytest.raises(KeyboardInterrupt):
+        stream.close()
+    assert threading.active_count() == before
+    assert len(interrupted) == 2
+
+
+# A connection that Ctrl-C keeps from being stored is closed as it is dropped; Python 3.13 warns of that.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_every_place_with_a_checkpoint(tmp_path: Path) -> None:
+    """Wherever Ctrl-C comes up in the caller, the checkpoint can be taken up again, and has what it has."""
+    before = threading.active_count() + 1
+
+    def run(place: int) -> str | None:
+        path = tmp_path / str(place)
+        options: Any = {"batch_size": 1, "checkpoint": path, "item_key": str}
+        stream = BatchProcessor(int, **options).stream(range(3))
+
+        def take_two_of_three() -> None:
+            next(stream)
+            next(stream)
+            stream.close()
+
+        where = interrupt(take_two_of_three, press_ctrl_c, place)
+        stream.close()
+        gc.collect()  # the watcher keeps frames, one of them a connection's statements, and those the file
+        becomes(lambda: threading.active_count() <= before)
+        result = process_batch(range(3), int, **options)
+        assert result.skipped + result.total_processed == 3
+        assert result.results == [0, 1, 2][result.skipped :]
+        return where
+
+    assert at_each_place(run, seconds=55) > 50
 
 
 def test_run_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:

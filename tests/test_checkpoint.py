@@ -182,9 +182,11 @@ def test_second_run_in_the_same_process_is_refused(path: Path) -> None:
 
 
 def test_second_run_in_another_process_is_refused(path: Path) -> None:
-    """So is a run of another process."""
+    """So is a run of another process, also after one of this process was refused."""
     program = f"from batcher._checkpoint import Checkpoint; Checkpoint({str(path)!r})"
     checkpoint = Checkpoint(path)
+    with pytest.raises(CheckpointError, match="another run is using"):
+        Checkpoint(path)
     try:
         ended = subprocess.run(
             [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=SECONDS, cwd=ROOT

@@ -21,13 +21,22 @@ from batcher.testing import FakeClock
 from tests.bulk_tools import SECONDS, Elsewhere, becomes
 
 
+class Landmine:
+    """A value that can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> Any:
+        """Raise when it is loaded."""
+        return int, ("not a number",)
+
+
 class AwkwardError(Exception):
-    """An error that can be pickled, and not be unpickled."""
+    """An error that can be pickled, and not be unpickled, by whatever means."""
 
     def __init__(self, code: int, detail: str) -> None:
         """Ask for two arguments, and keep one."""
         super().__init__(detail)
         self.code = code
+        self.mine = Landmine()
 
 
 class Unpicklable:
@@ -353,9 +362,16 @@ def test_executor_that_refuses() -> None:
 
 def test_broken_executor_loses_no_waiting_item() -> None:
     """What waits for a retry or for a place when the executor breaks is reported as well."""
+    read: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in itertools.count():
+            read.append(number)
+            yield number
+
     executor = ManualExecutor()
     processor = BatchProcessor(square, batch_size=1, max_concurrent=2, executor=executor, retries=Retry(2, delay=1000))
-    run = Elsewhere(lambda: processor.run(itertools.count()))
+    run = Elsewhere(lambda: processor.run(numbers()))
     executor.wait_for(2)
     executor.calls[0][0].set_exception(ValueError("first"))
     executor.wait_for(3)
@@ -364,9 +380,21 @@ def test_broken_executor_loses_no_waiting_item() -> None:
 
     assert result.stopped
     items = sorted(failed.item for failed in result.failed)
-    assert items == list(range(len(items)))
+    assert items == read
     assert str(result.failed[0].error) == "first"
     assert {str(failed.error) for failed in result.failed[1:]} == {"broken"}
+
+
+def test_broken_executor_loses_no_item_without_a_place() -> None:
+    """An item that was read, and had no place yet when the executor broke, is reported too."""
+    executor = ManualExecutor()
+    processor = BatchProcessor(square, batch_size=1, max_concurrent=2, executor=executor)
+    run = Elsewhere(lambda: processor.run(itertools.count()))
+    executor.wait_for(2)
+    becomes(lambda: processor.status().current_batch == 3)
+    executor.calls[1][0].set_exception(BrokenExecutor("broken"))
+
+    assert [failed.item for failed in run.result().failed] == [0, 1, 2]
 
 
 def test_executor_that_breaks_after_a_timeout() -> None:
@@ -455,7 +483,7 @@ def test_error_of_a_travelled_call() -> None:
 
 def test_answer_that_cannot_be_read() -> None:
     """An answer whose parts can't be unpickled here fails the call, and no more."""
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, ValueError)):
         unpack(pickle.dumps(([], {0: AwkwardError(1, "x")})))
     assert run_bulk_call(Parcel(lambda _: ([1], {}), [1])) == ([1], {})
 
