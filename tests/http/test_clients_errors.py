@@ -175,14 +175,15 @@ def test_a_slow_call_holds_up_nobody(server: BatchServer, kind: Kind, wire_forma
                 thread.join()
 
 
-def test_line_breaks_in_a_header_are_refused(server: BatchServer, kind: Kind, wire_format: Format) -> None:
+@pytest.mark.parametrize("name", ["X-A", "Accept"])
+def test_line_breaks_in_a_header_are_refused(server: BatchServer, kind: Kind, wire_format: Format, name: str) -> None:
     """A header that would begin another one is the client's own error, and nothing is sent (fault 42)."""
 
     def smuggle(client: Client) -> Any:
         if hasattr(client, "build_request"):
-            return client.send(client.build_request("GET", "/v1/x", headers={"X-A": "1\r\nX-Evil: 1"}))  # type: ignore[attr-defined]
+            return client.send(client.build_request("GET", "/v1/x", headers={name: "1\r\nX-Evil: 1"}))  # type: ignore[attr-defined]
         prepared = requests.Request("GET", f"{server.url}/v1/x").prepare()
-        prepared.headers["X-A"] = "1\r\nX-Evil: 1"
+        prepared.headers[name] = "1\r\nX-Evil: 1"
         return client._session.send(prepared)  # type: ignore[attr-defined]
 
     with kind.open(server.url, wire_format) as client:

@@ -156,7 +156,9 @@ def test_a_format_that_fails_sends_nothing(wire_format: Format, kind: type[Excep
     assert not route.sent
 
 
-@pytest.mark.parametrize("reply", [HTTPResponse(200, body=b"one"), HTTPResponse(200, body=b"a b c"), HTTPResponse(304)])
+@pytest.mark.parametrize(
+    "reply", [HTTPResponse(200, body=b"one"), HTTPResponse(200, body=b"a b c"), HTTPResponse(307, body=b"a b")]
+)
 def test_a_reply_that_cannot_be_split_fails_all(reply: HTTPResponse) -> None:
     """Another number of answers, or a redirect, is an error of each call."""
     answers, _ = run("/a", "/b", respond=lambda request: reply)
