@@ -20,7 +20,7 @@ HAND_WRITTEN = (c.QUEUE, c.SIMPLE, c.FLOOR)
 WITH_FUTURES = (c.OURS, *HAND_WRITTEN, c.BATCHED, c.STREAMER, c.LOADER, c.PUBSUB, c.POOL)
 IN_LOOPS = (c.OURS, c.OURS_AT_ONCE, c.OURS_WINDOW, *HAND_WRITTEN, c.QUEUE_GREEDY)
 # Where a quick run measures the libraries too: they are slow to start.
-QUICK_WITH_LIBRARIES = ("W1", "W3-64-5", "W4", "W5")
+QUICK_WITH_LIBRARIES = ("W1", "W4", "W5")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _idle(make: Make, *, is_quick: bool) -> Figures:
 
 
 def _growth(make: Make, *, is_quick: bool, keys: int) -> Figures:
-    return measure(make, SIZES[:3] if is_quick else SIZES, keys)
+    return measure(make, SIZES[:2] if is_quick else SIZES, keys)
 
 
 def _closed_loop(
