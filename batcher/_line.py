@@ -449,9 +449,7 @@ class Line:
         """Have the sleeping flusher rung when enough callers are blocked."""
         if self.regroup is not None:
             self.listens = True
-            self.blocked_target = self.regroup.share(
-                blocked=self.queue.blocked, processing=self.processing, slots=self.options.max_concurrent
-            )
+            self.blocked_target = self.regroup.enough(**self._crowd_locked())
 
     def set_deadline_locked(self, future: ItemFuture[Any], deadline: float) -> None:
         """Have `future` fail at `deadline` if nothing else ends it before."""
@@ -536,15 +534,22 @@ class Line:
         batches = (batch for top in tops for batch in (top, *top.rest))
         return next((batch for batch in batches if any(entry is future for entry in batch.entries)), None)
 
+    def _crowd_locked(self) -> dict[str, int]:
+        """Return what decides whether enough callers are there."""
+        return {
+            "blocked": self.queue.blocked,
+            "processing": self.processing,
+            "slots": self.options.max_concurrent,
+            "limit": self.queue.sizing.limit,
+        }
+
     def leave_early_at_locked(self, now: float) -> float:
         """Return from when on a batch may leave because callers are blocked; infinity: none may."""
         queue, regroup, max_delay = self.queue, self.regroup, self.options.max_delay
         queue.hold_until = -math.inf
         if regroup is None or not queue.is_eager or (self.is_paused and self.state is State.OPEN):
             return math.inf
-        leaves_at = regroup.leave_at(
-            now, blocked=queue.blocked, processing=self.processing, slots=self.options.max_concurrent
-        )
+        leaves_at = regroup.leave_at(now, **self._crowd_locked())
         if max_delay is not None:
             queue.hold_until = regroup.hold_until(max_delay, leaves_at=leaves_at)
         return leaves_at

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SHARE = 0.6  # of the handler's time: who takes longer to come back isn't waited for
 _LATENESS = 1.25  # times the longest way back that is expected, and then ...
 _SLACK = 0.0002  # ... so many seconds more: who isn't back by then is overdue
+_NEARLY_FULL = 0.7  # of the most items that a batch gets
 _MEMORY = 0.2  # the weight of the latest handler call in the average
 _NEVER = 0  # an era that expects nobody
 
@@ -57,16 +58,8 @@ class Regroup:
         self._released_at = -math.inf
         self._handler_seconds: float | None = None
 
-    def release(self, callers: Iterable[Caller], now: float, seconds: float, *, blocked: int) -> None:
-        """Note that a handler call has ended, and whom it released.
-
-        Args:
-            callers: Who waited for its items.
-            now: The present time.
-            seconds: How long the call took.
-            blocked: How many callers are blocked on other items. Where they are as many as half of those who
-                are expected, the callers come steadily rather than together, and nobody is waited for.
-        """
+    def release(self, callers: Iterable[Caller], now: float, seconds: float) -> None:
+        """Note that a handler call of so many `seconds` has ended, and whom it released."""
         average = self._handler_seconds
         self._handler_seconds = average = seconds if average is None else average + _MEMORY * (seconds - average)
         longest = 0.0
@@ -79,8 +72,6 @@ class Regroup:
                 longest = max(longest, caller.way_back)
         self.longest_wait = _LATENESS * longest + _SLACK if longest else 0.0
         self.until = max(self.until, now + self.longest_wait)
-        if 2 * blocked >= self.expected:
-            self._forget()
 
     def come_back(self, caller: Caller, now: float) -> None:
         """Note that a caller waits again."""
@@ -95,24 +86,15 @@ class Regroup:
     def forget_overdue(self, now: float) -> None:
         """Expect nobody any more when the time is over."""
         if self.expected and now >= self.until:
-            self._forget()
+            self.expected = 0
+            self._era += 1
 
-    def _forget(self) -> None:
-        self.expected = 0
-        self.longest_wait = 0.0
-        self._era += 1
-
-    def leave_at(self, now: float, *, blocked: int, processing: int, slots: int) -> float:
-        """Return from when on a batch with blocked callers may leave.
-
-        Args:
-            now: The present time.
-            blocked: How many callers are blocked on items that wait.
-            processing: How many items are in handlers.
-            slots: How many handler calls may run at once.
-        """
+    def leave_at(self, now: float, *, blocked: int, processing: int, slots: int, limit: int) -> float:
+        """Return from when on a batch with blocked callers may leave; the arguments are those of `enough`."""
         self.forget_overdue(now)
-        if not self.expected or blocked >= self.share(blocked=blocked, processing=processing, slots=slots):
+        if not self.expected or blocked >= self.enough(
+            blocked=blocked, processing=processing, slots=slots, limit=limit
+        ):
             return now
         return self.until
 
@@ -124,6 +106,17 @@ class Regroup:
         """
         return min(leaves_at, self._released_at + max_delay)
 
-    def share(self, *, blocked: int, processing: int, slots: int) -> int:
-        """Return with how many blocked callers a batch leaves, whoever else is expected."""
-        return -((blocked + processing + self.expected) // -slots)
+    def enough(self, *, blocked: int, processing: int, slots: int, limit: int) -> int:
+        """Return with how many blocked callers a batch leaves, whoever else is expected.
+
+        With its share of all callers, where several handler calls may run at once; and when it is nearly
+        full, since under such load the handler must not stand idle.
+
+        Args:
+            blocked: How many callers are blocked on items that wait.
+            processing: How many items are in handlers.
+            slots: How many handler calls may run at once.
+            limit: The most items that a batch gets.
+        """
+        share = -((blocked + processing + self.expected) // -slots)
+        return min(share, round(_NEARLY_FULL * limit))

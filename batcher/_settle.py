@@ -217,7 +217,7 @@ def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story,
     story.is_heard = any(is_watched(future) for future in story.watched)
     if line.regroup is not None and story.watched:
         callers = [caller for future in story.watched if (caller := caller_of(future)) is not None]
-        line.regroup.release(callers, now, story.seconds, blocked=line.queue.blocked)
+        line.regroup.release(callers, now, story.seconds)
     tally.processing -= succeeded + failed if waited_for is None else waited_for
     counters.succeeded += succeeded
     counters.failed += failed

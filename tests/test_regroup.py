@@ -14,22 +14,24 @@ H = 0.010  # seconds that the handler takes
 def veterans(regroup: Regroup, *ways_back: float, at: float = 0.0) -> list[Caller]:
     """Return callers that the batcher has timed, and that all wait again."""
     callers = [Caller() for _ in ways_back]
-    regroup.release(callers, at, H, blocked=0)
+    regroup.release(callers, at, H)
     for caller, seconds in zip(callers, ways_back, strict=True):
         regroup.come_back(caller, at + seconds)
     return callers
 
 
-def leave_at(regroup: Regroup, now: float, *, blocked: int, processing: int = 0, slots: int = 1) -> float:
+def leave_at(
+    regroup: Regroup, now: float, *, blocked: int, processing: int = 0, slots: int = 1, limit: int = 100
+) -> float:
     """Ask when the batch leaves."""
-    return regroup.leave_at(now, blocked=blocked, processing=processing, slots=slots)
+    return regroup.leave_at(now, blocked=blocked, processing=processing, slots=slots, limit=limit)
 
 
 def test_strangers_are_not_waited_for() -> None:
     """Who was never released before is expected by nobody: a lone caller pays nothing."""
     regroup = Regroup()
     assert leave_at(regroup, 1.0, blocked=1) == 1.0
-    regroup.release([Caller()], 2.0, H, blocked=0)
+    regroup.release([Caller()], 2.0, H)
 
     assert leave_at(regroup, 2.0, blocked=1) == 2.0
     assert regroup.longest_wait == 0.0
@@ -39,7 +41,7 @@ def test_released_callers_are_waited_for() -> None:
     """Callers with a short way back are waited for, until the last is there."""
     regroup = Regroup()
     callers = veterans(regroup, 0.001, 0.002, 0.003)
-    regroup.release(callers, 1.0, H, blocked=0)
+    regroup.release(callers, 1.0, H)
 
     assert regroup.expected == 3
     assert leave_at(regroup, 1.0, blocked=1) == pytest.approx(1.0 + 0.003 * 1.25 + 0.0002)
@@ -53,13 +55,13 @@ def test_the_overdue_are_waited_for_no_longer() -> None:
     """Who doesn't come back in time is expected no more, and coming late takes nobody else's place."""
     regroup = Regroup()
     late, punctual = veterans(regroup, 0.001, 0.001)
-    regroup.release([late, punctual], 1.0, H, blocked=0)
+    regroup.release([late, punctual], 1.0, H)
     regroup.come_back(punctual, 1.001)
     over = regroup.until
     assert leave_at(regroup, over, blocked=1) == over
     assert regroup.expected == 0
 
-    regroup.release([punctual], 2.0, H, blocked=0)
+    regroup.release([punctual], 2.0, H)
     regroup.come_back(late, 2.0)
     assert regroup.expected == 1
 
@@ -68,7 +70,7 @@ def test_a_long_way_back_is_not_waited_for() -> None:
     """Whoever takes about as long as the handler, or longer, isn't worth the wait."""
     regroup = Regroup()
     quick, slow = veterans(regroup, 0.001, 0.007)
-    regroup.release([quick, slow], 1.0, H, blocked=0)
+    regroup.release([quick, slow], 1.0, H)
 
     assert regroup.expected == 1
 
@@ -78,15 +80,15 @@ def test_ways_back_are_learnt_anew() -> None:
     regroup = Regroup()
     [caller] = veterans(regroup, 0.001)
     for round_ in range(1, 5):
-        regroup.release([caller], float(round_), H, blocked=0)
+        regroup.release([caller], float(round_), H)
         regroup.come_back(caller, round_ + 0.009)
-    regroup.release([caller], 9.0, H, blocked=0)
+    regroup.release([caller], 9.0, H)
     assert regroup.expected == 0
     regroup.come_back(caller, 9.0)
     for round_ in range(10, 14):
-        regroup.release([caller], float(round_), H, blocked=0)
+        regroup.release([caller], float(round_), H)
         regroup.come_back(caller, round_ + 0.001)
-    regroup.release([caller], 20.0, H, blocked=0)
+    regroup.release([caller], 20.0, H)
     assert regroup.expected == 1
 
 
@@ -94,7 +96,7 @@ def test_a_share_is_enough_for_one_of_several_slots() -> None:
     """Where two handler calls may run at once, half of the callers are a batch."""
     regroup = Regroup()
     callers = veterans(regroup, *[0.001] * 8)
-    regroup.release(callers, 1.0, H, blocked=0)
+    regroup.release(callers, 1.0, H)
     for caller in callers[:3]:
         regroup.come_back(caller, 1.001)
 
@@ -109,7 +111,7 @@ def test_a_crowd_is_held_for_max_delay_at_most() -> None:
     """What was overdue already waits for the expected, but no longer than `max_delay` from the release."""
     regroup = Regroup()
     callers = veterans(regroup, 0.004, 0.004)
-    regroup.release(callers, 1.0, H, blocked=0)
+    regroup.release(callers, 1.0, H)
 
     assert regroup.hold_until(0.001, leaves_at=regroup.until) == 1.001
     assert regroup.hold_until(1.0, leaves_at=regroup.until) == regroup.until
@@ -121,9 +123,9 @@ def test_a_clock_that_stands_still_makes_nobody_wait() -> None:
     regroup = Regroup()
     caller = Caller()
     for _ in range(3):
-        regroup.release([caller], 5.0, 0.0, blocked=0)
+        regroup.release([caller], 5.0, 0.0)
         regroup.come_back(caller, 5.0)
-    regroup.release([caller], 5.0, 0.0, blocked=0)
+    regroup.release([caller], 5.0, 0.0)
 
     assert leave_at(regroup, 5.0, blocked=1) == 5.0
 
@@ -132,23 +134,19 @@ def test_a_release_of_nobody_in_between_changes_no_deadline() -> None:
     """A batch without callers releases nobody, and those who are expected stay expected."""
     regroup = Regroup()
     callers = veterans(regroup, 0.002)
-    regroup.release(callers, 1.0, H, blocked=0)
+    regroup.release(callers, 1.0, H)
     until = regroup.until
-    regroup.release([], 1.0005, H, blocked=0)
+    regroup.release([], 1.0005, H)
 
     assert (regroup.expected, regroup.until) == (1, until)
     assert until < math.inf
 
 
-def test_steady_arrivals_are_not_waited_for() -> None:
-    """Where half as many are blocked already as are expected, callers come steadily: waiting would only cost."""
+def test_a_nearly_full_batch_waits_for_nobody() -> None:
+    """Under a load that nearly fills the batches the handler must not stand idle."""
     regroup = Regroup()
-    callers = veterans(regroup, *[0.001] * 4)
-    regroup.release(callers, 1.0, H, blocked=2)
-    assert leave_at(regroup, 1.0, blocked=2) == 1.0
-    for caller in callers:
-        regroup.come_back(caller, 1.001)
-    regroup.release(callers, 2.0, H, blocked=1)
+    callers = veterans(regroup, *[0.001] * 20)
+    regroup.release(callers, 1.0, H)
 
-    assert regroup.expected == 4
-    assert leave_at(regroup, 2.0, blocked=1) > 2.0
+    assert leave_at(regroup, 1.0, blocked=6, limit=10) > 1.0
+    assert leave_at(regroup, 1.0, blocked=7, limit=10) == 1.0
