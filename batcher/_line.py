@@ -536,10 +536,13 @@ class Line:
 
     def _crowd_locked(self) -> dict[str, int]:
         """Return what decides whether enough callers are there."""
+        slots = self.options.max_concurrent
+        if self.options.batch_key is not None:  # of one key only one batch at a time is in a handler
+            slots = min(slots, max(self.queue.eager_keys + len(self.running), 1))
         return {
             "blocked": self.queue.blocked,
             "processing": self.processing,
-            "slots": self.options.max_concurrent,
+            "slots": slots,
             "limit": self.queue.sizing.limit,
         }
 

@@ -576,6 +576,11 @@ class PendingQueue:
         )
 
     @property
+    def eager_keys(self) -> int:
+        """How many groups could leave for the sake of blocked callers."""
+        return len(self._eager)
+
+    @property
     def is_eager(self) -> bool:
         """Whether a group could leave for the sake of blocked callers."""
         return bool(self._eager)

@@ -65,7 +65,13 @@ class Exchange:
             dedup_key=flight_key if deduplicate else None,
             max_batch_size=size,
             max_delay=max_delay,
-            **{**options, "max_concurrent": concurrency, "retry": None if policy is None else SafeRetry(policy)},
+            # The whole delay by default: next to a call over the network it is short, and calls are what counts.
+            **{
+                "adaptive": False,
+                **options,
+                "max_concurrent": concurrency,
+                "retry": None if policy is None else SafeRetry(policy),
+            },
         )
 
     def takes(self, request: HTTPRequest) -> bool:

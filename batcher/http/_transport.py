@@ -78,10 +78,11 @@ class BatchTransport(_Base):
                 is under way.
             compress: Send bodies of batches that are longer than 1 KiB in gzip. The server has to know it.
             max_batch_size: The most requests of one call. None: what the format says.
-            max_delay: Seconds that a request waits for others.
-            **batcher_options: Further options of `Batcher`. `max_concurrent` is 8 by default, of which one
-                sharing key gets half: a slow host leaves the others room. `retry` tries again what may be
-                done twice; see `ApiClient`. Hooks get items whose `request` is an `HTTPRequest`.
+            max_delay: Seconds that a request waits for others; with `adaptive=True`, at most.
+            **batcher_options: Further options of `Batcher`. By default `adaptive` is False here, and
+                `max_concurrent` 8, of which one sharing key gets half: a slow host leaves the others room.
+                `retry` tries again what may be done twice; see `ApiClient`. Hooks get items whose `request`
+                is an `HTTPRequest`.
 
         Raises:
             TypeError: An option has the wrong type.
