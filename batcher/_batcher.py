@@ -11,7 +11,7 @@ from batcher import _flusher
 from batcher._cache import MISS
 from batcher._drain import close, flush, request_flush
 from batcher._failure import Failure
-from batcher._flights import with_members
+from batcher._flights import disbanded
 from batcher._future import ItemFuture, claim_locked, settle_locked
 from batcher._group import Ticket, is_tracked
 from batcher._intake import CLOSED, Intake
@@ -326,7 +326,10 @@ class Batcher(Generic[T, R]):
             if self._options.overflow != "block" or (
                 len(refused) == len(futures) and not isinstance(error, QueueFullError)
             ):
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # else the traceback's frame would refer to itself, and to the items
             self._fail(refused, error)
         self._set_deadlines([future for future in futures if not future.done()], seconds)
         return list(futures)
@@ -488,24 +491,26 @@ class Batcher(Generic[T, R]):
     def _prepared(self, member: ItemFuture[R] | Ticket, priority: int) -> ItemFuture[R] | Ticket:
         """Return what stands for an item in the queue, with all that the user's functions say of it."""
         options, entry = self._options, member
+        shared_key: Hashable = None
         if options.dedup_key is not None:
             shared_key = options.dedup_key(member._result)
             hash(shared_key)  # here, where what it raises refuses the item
-            entry = Ticket(member._result)
-            entry.share(member, shared_key)
+            entry = Ticket(None)
         if priority:
             entry._priority = priority
         if options.batch_key is not None:
-            key = options.batch_key(entry._result)
+            key = options.batch_key(member._result)
             hash(key)
             entry._key = key
         if options.weigh is not None:
-            weight = check_weight(options.weigh(entry._result))
+            weight = check_weight(options.weigh(member._result))
             for name in ("max_batch_weight", "max_pending_weight"):
                 limit = getattr(options, name)
                 if limit is not None and weight > limit:
                     raise ItemTooHeavyError(f"the item weighs {weight}, and {name} is {limit}")
             entry._weight = weight
+        if type(entry) is Ticket and entry is not member:
+            entry.share(member, shared_key)  # last: the two refer to each other
         return entry
 
     def _add_slowly(
@@ -521,46 +526,57 @@ class Batcher(Generic[T, R]):
         prepared = self._prepared(entry, rank) if self._options.is_tracked or rank else entry
         _, error = self._enter([prepared], until)
         if error is not None:
-            raise error
-        if deadline is not None:
+            try:
+                raise error
+            finally:
+                del error  # else the traceback's frame would refer to itself, and to the item
+        if deadline is not None and not entry.done():
             self._set_deadlines([entry], deadline)
 
     def _enter(self, entries: list[Any], until: float | None) -> tuple[list[Any], BatcherError | None]:
-        """Let entries in, but for those whose results are known; return those that had to stay outside, and why."""
-        known = self._known(entries)
-        unknown = [entry for entry in entries if id(entry) not in known] if known else entries
-        entered, error = self._intake.admit(unknown, until)
-        refused = unknown[entered:]
-        if known and error is None:
-            hits = [entry for entry in entries if id(entry) in known]
-            error = self._settle_known(hits, known)
-            refused = [] if error is None else hits
+        """Let entries in, but for those whose results are known; return what had to stay outside, and why."""
+        known, unknown = self._known(entries)
+        entered, error = self._intake.admit(unknown, until) if unknown else (0, None)
+        refused = disbanded(unknown[entered:])
+        if known:
+            outside, problem = self._settle_known(known, error)
+            refused, error = outside + refused, error or problem
         _flusher.run_all_here(self._line)
         return refused, error
 
-    def _known(self, tickets: list[Ticket]) -> dict[int, Any]:
-        """Return the results that the cache has, by the ticket's id."""
+    def _known(self, entries: list[Any]) -> tuple[list[tuple[Any, Any]], list[Any]]:
+        """Return the entries whose results the cache has, with those, and the others."""
         cache = self._line.cache
         if cache is None:
-            return {}
-        results = {id(ticket): cache.look_up(ticket.shared_key) for ticket in tickets if ticket.shared_key is not None}
-        return {number: result for number, result in results.items() if result is not MISS}
+            return [], entries
+        results = [MISS if entry.shared_key is None else cache.look_up(entry.shared_key) for entry in entries]
+        pairs = list(zip(entries, results, strict=True))
+        known = [(entry, result) for entry, result in pairs if result is not MISS]
+        return known, [entry for entry, result in pairs if result is MISS]
 
-    def _settle_known(self, tickets: list[Ticket], results: dict[int, Any]) -> BatcherError | None:
-        """Settle items whose results the cache had; return why not, if so."""
+    def _settle_known(
+        self, known: list[tuple[Ticket, Any]], error: BatcherError | None
+    ) -> tuple[list[Any], BatcherError | None]:
+        """Settle items whose results the cache had, unless all are refused; return who is outside, and why.
+
+        Args:
+            known: The items, and their results.
+            error: Why not all of the other items entered.
+        """
         line = self._line
         with line.lock:
-            if line.state is not State.OPEN:
-                line.counters.refused += len(tickets)
-                return BatcherClosedError(CLOSED)
-            for ticket in tickets:
+            if line.state is not State.OPEN or (error is not None and self._options.overflow == "raise"):
+                line.counters.refused += len(known)
+                return disbanded(ticket for ticket, _ in known), error or BatcherClosedError(CLOSED)
+            for ticket, result in known:
+                [member] = disbanded([ticket])
+                # One straight line.
                 line.counters.passed += 1
                 line.counters.succeeded += 1
                 line.counters.deduplicated += 1
-                for member in with_members([ticket]):
-                    if type(member) is ItemFuture:
-                        settle_locked(member, results[id(ticket)])
-        return None
+                if type(member) is ItemFuture:
+                    settle_locked(member, result)
+        return [], None
 
     def _set_deadlines(self, futures: list[ItemFuture[R]], deadline: float | None) -> None:
         if deadline is None:
@@ -575,7 +591,7 @@ class Batcher(Generic[T, R]):
     def _fail(self, entries: list[Any], error: BatcherError) -> None:
         """Settle the futures of items that never entered."""
         with self._line.lock:
-            for future in with_members(entries):
+            for future in entries:
                 claim_locked(future)
                 settle_locked(future, Failure(error, shared=len(entries) > 1))
 

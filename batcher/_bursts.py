@@ -100,7 +100,7 @@ class _Owner:
         if self.is_forked:
             fail_forked(future)
 
-    def check_reentry(self) -> None:
+    def check_reentry(self, future: ItemFuture[Any]) -> None:  # noqa: ARG002
         """Raise ReentrantCallError if this thread would wait for a run that waits for it."""
         if self.runner == threading.get_ident():
             raise ReentrantCallError("result() of an unsettled future, called by the debounced function or a callback")

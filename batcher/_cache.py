@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from batcher._failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, MutableMapping
+    from collections.abc import Hashable, Iterable, MutableMapping
 
-    from batcher._group import Batch
+    from batcher._group import Ticket
     from batcher._report import Reporter
 
 MISS = object()
@@ -30,23 +30,22 @@ class ResultCache:
         self._mapping = mapping
         self._reporter = reporter
         # Guards: the mapping, which few are that may be used from several threads. Taken with no other
-        # lock held. Not re-entrant, and never waited for on top of itself.
-        self._lock = threading.Lock()
-        self._owner = 0  # the thread that has the lock
+        # lock held. Re-entrant only so that a call on top of a call can tell that it is one.
+        self._lock = threading.RLock()
 
     def look_up(self, key: Hashable) -> Any:  # noqa: ANN401 - a result, or MISS
         """Return the result of `key`, or MISS."""
         try:
-            return self._locked(lambda: self._mapping[key], MISS)
-        except KeyError:
+            return self._locked(self._mapping.get, MISS, key, MISS)
+        except KeyError:  # a mapping that goes by time may lose it between two steps of its own
             return MISS
         except Exception as error:  # noqa: BLE001 - the user's mapping
             self._reporter.report("the cache raised", error)
             return MISS
 
-    def keep(self, batch: Batch, outcomes: list[Any]) -> None:
-        """Keep what a batch's items came to, errors excepted."""
-        for ticket, outcome in zip(batch.entries, outcomes, strict=True):
+    def keep(self, tickets: Iterable[Ticket], outcomes: Iterable[Any]) -> None:
+        """Keep what tickets came to, errors excepted."""
+        for ticket, outcome in zip(tickets, outcomes, strict=False):
             if ticket.shared_key is None or type(outcome) is Failure:
                 continue
             try:
@@ -56,11 +55,7 @@ class ResultCache:
 
     def _locked(self, call: Any, otherwise: object, *args: Any) -> Any:  # noqa: ANN401
         """Make a call that the lock guards, unless this thread is inside one."""
-        if self._owner == threading.get_ident():
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
             return otherwise
         with self._lock:
-            self._owner = threading.get_ident()
-            try:
-                return call(*args)
-            finally:
-                self._owner = 0
+            return call(*args)

@@ -89,12 +89,13 @@ def run(line: Line, batch: Batch, post: Post | None = None, *, is_inline: bool =
         post: Of the flusher, if this is its thread.
         is_inline: This is the thread of a user, in the inline mode.
     """
+    keys = _keys(line, batch)  # first: a batch that is given up meanwhile is taken apart
     try:
         returned = _call_of(line, batch, is_inline=is_inline)(batch.items)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
         outcomes = fail_all(len(batch.entries), trim(error))
     else:
-        outcomes = match(batch.items, returned, None if line.flights is None else batch.keys)
+        outcomes = match(batch.items, returned, keys)
         del returned
     is_rest = finish(line, batch, outcomes, post)
     if post is not None:
@@ -114,4 +115,9 @@ def outcomes_of(line: Line, batch: Batch, future: Future[object]) -> list[Any]:
         return fail_all(len(batch.entries), failure)
     except BaseException as error:  # noqa: BLE001 - the handler's, or the executor's own
         return fail_all(len(batch.entries), trim(error))
-    return match(batch.items, returned, None if line.flights is None else batch.keys)
+    return match(batch.items, returned, _keys(line, batch))
+
+
+def _keys(line: Line, batch: Batch) -> list[Any] | None:
+    """Return what a mapping is looked up by, where that isn't the items."""
+    return None if line.flights is None else batch.keys

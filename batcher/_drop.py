@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from concurrent.futures._base import FINISHED, RUNNING
 from typing import TYPE_CHECKING, Any
 
 from batcher._failure import Failure
-from batcher._flights import live_members, with_members
+from batcher._flights import end_ticket, with_members
 from batcher._future import ItemFuture, cancelled_state, settle_locked
 from batcher._group import Ticket, is_tracked
 from batcher._tell import call_hook, tell_futures
@@ -59,16 +59,12 @@ def cancel_unsent(line: Line) -> None:
         with line.lock:
             waiting = line.queue.waiting()
             if line.flights is not None:
-                waiting = [member for ticket in waiting for member in live_members(ticket)]
+                waiting = [member for ticket in waiting for member in ticket.members]
             items = [entry._result for entry in waiting if type(entry) is ItemFuture]  # until the lock is released
             for future in waiting:
                 if type(future) is ItemFuture:
                     cancelled.append(future)
-                    state = cancelled_state(future)
-                    if future._state is PENDING:  # and one straight line from here
-                        future._state = state
-                        line.counters.cancelled += 1
-                        line.queue.ended.append((future, "cancelled"))
+                    if line.queue.end(future, cancelled_state(future), "cancelled", line.counters):
                         future._result = None
             line.queue.account_for_ended()
         del items
@@ -115,17 +111,14 @@ def settle_dropped(
 
 
 def _share(line: Line, flights: Flights, dropped: list[Any]) -> None:
-    """Put the members in the place of dropped tickets, and count those beyond the tickets."""
+    """Put the members in the place of dropped tickets, and free those places. May be repeated."""
     with line.lock:
-        for ticket in dropped:
-            if type(ticket) is Ticket and ticket.members is not None:
-                flights.free(ticket)
-                extra = max(ticket.live - 1, 0)
-                # One straight line; may be repeated.
-                ticket.live = 0
-                line.queue.extra -= extra
-                line.counters.dropped += extra
-        dropped[:] = with_members(dropped)
+        tickets = [entry for entry in dropped if type(entry) is Ticket and entry.members is not None]
+        for ticket in tickets:
+            flights.free(ticket)
+        dropped[:] = with_members(dropped)  # before the tickets let go of them
+        for ticket in tickets:
+            end_ticket(ticket)
 
 
 def _tell_dropped(line: Line, entry: object, item: object, error: BaseException) -> None:

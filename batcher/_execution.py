@@ -77,6 +77,11 @@ class HandlerCall:
 _current: contextvars.ContextVar[HandlerCall | None] = contextvars.ContextVar("batcher_current_call", default=None)
 
 
+def current_call() -> HandlerCall | None:
+    """Return the call of a handler that this is inside of, as far as that runs on this thread."""
+    return _current.get()
+
+
 @dataclass(frozen=True, slots=True)
 class CurrentBatch:
     """What a handler may know of the batch that it was called with.
@@ -96,7 +101,7 @@ def current_batch() -> CurrentBatch | None:
 
     In threads that a handler starts itself there is none.
     """
-    call = _current.get()
+    call = current_call()
     return None if call is None else CurrentBatch(batch_id(call.batcher, call.number), call.attempt)
 
 

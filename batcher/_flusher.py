@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from batcher import _reentry
 from batcher._dispatch import dispatch, outcomes_of, run
 from batcher._drop import drop_unsent
-from batcher._flights import claim_members
+from batcher._flights import extra_of
 from batcher._group import is_tracked
 from batcher._intake import CLOSED
 from batcher._line import NEVER, Line, Post, inline_mode
@@ -367,7 +367,7 @@ def _begin_locked(line: Line, batch: Batch, now: float) -> BaseException | None:
         if line.options.handler_timeout is not None:
             batch.deadline = now + line.options.handler_timeout
     if line.flights is not None:
-        extra = claim_members(batch.entries)
+        extra = extra_of(batch.entries)
         line.queue.extra -= extra
         line.processing += extra
     if line.deadlines or line.flights is not None:

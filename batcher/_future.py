@@ -50,7 +50,7 @@ class Owner(Protocol):
         """Fail `future` if it was made in a parent process; raises nothing."""
         ...
 
-    def check_reentry(self) -> None:
+    def check_reentry(self, future: ItemFuture[Any]) -> None:
         """Raise ReentrantCallError if this thread would wait for itself."""
         ...
 
@@ -268,7 +268,7 @@ class ItemFuture(Future[R]):
         if self._state not in _DONE:
             self._owner.check_fork(self)
         if self._state not in _DONE:
-            self._owner.check_reentry()
+            self._owner.check_reentry(self)
             self._wait_for_bell(seconds)
         if self._state in _CANCELLED:
             raise CancelledError

@@ -61,15 +61,23 @@ class Ticket:
         self._since = 0.0
         self._weight = 0.0
         self._tally: Tally | None = None
-        self.members: list[Any] | None = None  # who shares the place
+        # Who shares the place, in order of arrival; an ordered set, so that each can leave at no cost.
+        self.members: dict[ItemFuture[Any] | Ticket, None] | None = None
         self.live = 1  # how many of them haven't ended
         self.shared_key: Hashable = None
 
     def share(self, member: ItemFuture[Any] | Ticket, key: Hashable) -> None:
-        """Stand for `member`, and for those of the same key that join it."""
-        self.members = [member]
+        """Stand for `member`, and for those of the same key that join it; each keeps its own item."""
+        self.members = {member: None}
         self.shared_key = key
         member._place = self
+
+    def claim_members(self) -> Any:  # noqa: ANN401 - an item
+        """Make the members of a claimed ticket uncancellable; return the first one's item, for all of them."""
+        waiting = [member for member in self.members or () if member._state is PENDING]
+        for member in waiting:
+            member._state = RUNNING
+        return waiting[0]._result
 
 
 def is_tracked(entry: object) -> TypeIs[ItemFuture[Any] | Ticket]:
@@ -155,7 +163,8 @@ class Batch:
                     husks += 1
                     continue
                 entry._state = RUNNING
-                items.append(entry._result)
+                is_shared = kind is Ticket and entry.members is not None
+                items.append(entry.claim_members() if is_shared else entry._result)
             else:
                 items.append(entry)
             claimed.append(entry)
@@ -351,7 +360,7 @@ class Group:
             seals.popleft()
 
     def seal(self, tally: Tally) -> int:
-        """End the tally's part here and return how many of it wait; its futures learn whose they are.
+        """End the tally's part here and return how many items of it wait; its entries learn whose they are.
 
         May be repeated, with what came in since: Ctrl-C may end it halfway.
         """
@@ -366,10 +375,13 @@ class Group:
         begin = self.seals[-2][0] if len(self.seals) > 1 else self.head
         live = 0
         for entry in islice(self, begin - self.head, None):
-            if is_live(entry):
+            if not is_tracked(entry):
                 live += 1
-                if is_tracked(entry):
-                    entry._tally = tally
+            elif is_pending(entry):
+                ticket = entry if type(entry) is Ticket else None
+                # One straight line: a member that ends from here on is counted out of the tally.
+                live += 1 if ticket is None else ticket.live
+                entry._tally = tally
         return live
 
     def compacted(

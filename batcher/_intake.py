@@ -136,7 +136,9 @@ class Intake:
                 self._drop_arriving_locked(entries[position + fitting :], dropped)
                 fitting = rest
             elif overflow == "drop_oldest":
-                line.queue.drop_oldest(line.counters, dropped)
+                if not line.queue.drop_oldest(line.counters, dropped):  # all that counts waits for its next attempt
+                    self._drop_arriving_locked(entries[position : position + 1], dropped)
+                    fitting = 1
             else:
                 waiter.entry = (entries[position + fitting],)
                 waiter.weight = _weight(waiter.entry[0])

@@ -33,12 +33,12 @@ from typing import TYPE_CHECKING, Any
 from batcher import _reentry
 from batcher._cache import ResultCache
 from batcher._clock import Bell, current_clock
+from batcher._execution import current_call
 from batcher._failure import Failure
 from batcher._flights import ticket_of
 from batcher._future import (
     ItemFuture,
     cancelled_state,
-    claim_locked,
     fail_forked,
     is_running,
     settle_locked,
@@ -222,22 +222,23 @@ class Line:
         if self.is_forked:
             fail_forked(future)
 
-    def check_reentry(self) -> None:
+    def check_reentry(self, future: ItemFuture[Any]) -> None:
         """Raise ReentrantCallError if this thread would wait for a batch that waits for it."""
-        if self.options.max_concurrent == 1 and self.is_own_thread:
+        if not self.is_own_thread:
+            return
+        if self.options.max_concurrent == 1:
             raise ReentrantCallError("result() of an unsettled future, called by the batcher's own handler or hook")
+        ticket, call = ticket_of(future), current_call()
+        batch = None if ticket is None else ticket._place
+        if isinstance(batch, Batch) and call is not None and (call.batcher, call.number) == (self.uid, batch.number):
+            raise ReentrantCallError("result() of an item whose key the calling handler has itself")
 
     def cancel(self, future: ItemFuture[Any]) -> bool:
         """Cancel `future` if it still waits; the future announces it."""
         is_nested = self.is_nested
         with self.lock:
-            state = cancelled_state(future)
-            if future._state is not PENDING:
+            if not self.queue.end(future, cancelled_state(future), "cancelled", self.counters):
                 return False
-            # One straight line, which no signal interrupts: the state, the counter, the account.
-            future._state = state
-            self.counters.cancelled += 1
-            self.queue.ended.append((future, "cancelled"))
             bells = []
             if not is_nested:
                 self.queue.account_for_ended()
@@ -344,33 +345,45 @@ class Line:
 
     def _enter_flights_locked(self, flights: Flights, tickets: Sequence[Ticket], now: float) -> None:
         """Have each item join the one of its key that is under way, or enter."""
-        for ticket in tickets:
-            flights.find(ticket.shared_key)  # here, where what its equality raises refuses them all
-        for ticket in tickets:
-            shared = flights.find(ticket.shared_key)
-            if shared is None:
-                self.queue.enter([ticket], now)
+        entering, sharing = flights.plan(tickets)
+        self.queue.enter(entering, now)
+        for ticket in entering:
+            flights.take(ticket)
+        for ticket, shared in sharing:
+            if not self._join_locked(shared, ticket):
+                self.queue.enter([ticket], now)  # a signal handler has just cancelled the other one
                 flights.take(ticket)
-            else:
-                self._join_locked(shared, ticket.members or [])
 
-    def _join_locked(self, ticket: Ticket, newcomers: list[Any]) -> None:
-        """Have an item share the ticket of another one."""
-        batch = ticket._place if ticket._state is RUNNING else None
-        is_in_handler = batch is not None and not batch.is_held
-        [member] = newcomers
-        # One straight line.
+    def _join_locked(self, ticket: Ticket, newcomer: Ticket) -> bool:
+        """Have the member of a new ticket share another one; False if that has ended."""
+        batch = ticket._place if isinstance(ticket._place, Batch) else None
+        if self.queue.order is not None:
+            self.queue.collect()  # what came before takes its place in that order before
+        order = self.queue.tidied_order() if batch is None else None
+        member = next(iter(newcomer.members or ()))
+        members, tally = ticket.members, ticket._tally if batch is None else batch.tally
+        # One straight line from the look at the state.
+        if members is None or (ticket._state is not PENDING and batch is None):
+            return False
         member._place = ticket
-        if batch is not None:
-            member._state = RUNNING
-        if is_in_handler:
-            self.processing += 1
-        else:
+        if batch is None:
             self.queue.extra += 1
+            if tally is not None:
+                tally.pending += 1
+        else:
+            member._state = RUNNING
+            batch.tally.processing += 1
+            if batch.is_held:
+                self.queue.extra += 1
+            else:
+                self.processing += 1
         self.counters.passed += 1
         self.counters.deduplicated += 1
         ticket.live += 1
-        ticket.members += newcomers  # type: ignore[operator]
+        members[member] = None
+        if order is not None:
+            order.append(member)
+        return True
 
     def admit_waiters_locked(self) -> list[Bell]:
         """Let waiting producers' items in while there is room; return whom to ring."""
@@ -486,8 +499,7 @@ class Line:
 
     def _end_expired_locked(self, future: ItemFuture[Any]) -> bool:
         """End one item by its own deadline; False if it is just being settled otherwise."""
-        if claim_locked(future):
-            self.queue.ended.append((future, "expired"))
+        if self.queue.end(future, RUNNING, "expired", self.counters):
             self.queue.account_for_ended()
         else:
             batch = self._batch_with_locked(future)
@@ -495,20 +507,20 @@ class Line:
                 return False
             self._count_expired_locked(future, batch)
         settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
-        self.counters.expired += 1
         return True
 
     def _count_expired_locked(self, future: ItemFuture[Any], batch: Batch) -> None:
         """Count an item of a batch, in a handler or held, as expired."""
         ticket, weight = ticket_of(future), future._weight
         is_last = True
-        if ticket is not None:
+        if ticket is not None and ticket.members is not None and self.flights is not None:
+            del ticket.members[future]
             ticket.live -= 1
             is_last = not ticket.live
             weight = ticket._weight
-        if is_last and ticket is not None and self.flights is not None:
-            ticket._state = FINISHED  # nobody joins it any more
-            self.flights.free(ticket)
+            if is_last:
+                ticket._state = FINISHED  # nobody joins it any more
+                self.flights.free(ticket)
         if not batch.is_held:
             batch.expired += 1
             self.processing -= 1
@@ -516,10 +528,10 @@ class Line:
             self.queue.held.count_out(weight)
         else:
             self.queue.extra -= 1
+        self.counters.expired += 1
         batch.tally.ended["expired"] += 1
-        if is_last:
-            batch.tally.processing -= 1
-            batch.tally.ring_if_complete()
+        batch.tally.processing -= 1
+        batch.tally.ring_if_complete()
 
     def _batch_with_locked(self, future: ItemFuture[Any]) -> Batch | None:
         """Return the batch that has `future`'s item, in a handler or held; None if it is just being settled."""
@@ -532,7 +544,8 @@ class Line:
         # Its batch was cut before its deadline was set: the very first one with a deadline, perhaps.
         tops = (*self.running, *self.queue.held.batches())
         batches = (batch for top in tops for batch in (top, *top.rest))
-        return next((batch for batch in batches if any(entry is future for entry in batch.entries)), None)
+        own = ticket or future
+        return next((batch for batch in batches if any(entry is own for entry in batch.entries)), None)
 
     def _crowd_locked(self) -> dict[str, int]:
         """Return what decides whether enough callers are there."""

@@ -26,7 +26,7 @@ from concurrent.futures._base import PENDING, RUNNING
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
-from batcher._flights import Flights, ticket_of
+from batcher._flights import Flights, end_ticket, extra_of, ticket_of
 from batcher._future import blocked_on
 from batcher._group import Batch, Group, Ticket, is_live, is_tracked
 from batcher._held import HeldBatches
@@ -88,7 +88,7 @@ class PendingQueue:
         # The groups that have entries or are busy, by id: a key's own hash and equality are the user's,
         # may raise, and are asked only where a user's thread adds. In the order in which they take turns.
         self._groups: dict[int, Group] = {} if is_tracked else {id(self.only): self.only}
-        self._order: deque[Any] | None = deque() if is_tracked and keeps_order else None
+        self.order: deque[Any] | None = deque() if is_tracked and keeps_order else None
         self._touched: dict[int, Group] = {}  # groups that may have to change their offer
         self._offers = Offers()
         self.blocked = 0  # callers who wait for what waits here
@@ -224,7 +224,7 @@ class PendingQueue:
         only.entries = no_entries
         only.marks = no_marks
         self._held = lanes.count
-        self._order = order
+        self.order = order
         self._is_tracked = True
 
     def _collect_tracked(self, entry: ItemFuture[Any] | Ticket) -> None:
@@ -237,10 +237,9 @@ class PendingQueue:
         lanes = group.lanes
         if lanes is None:
             group.mark(group.tail, entry._since, self._max_batch_size)
-        if self._order is not None:
-            if len(self._order) > 2 * self.count + _FEW:
-                self._order = deque(entry for entry in self._order if is_live(entry))
-            self._order.append(entry)
+        order = self.tidied_order()
+        if order is not None:
+            order.extend((type(entry) is Ticket and entry.members) or (entry,))
         weight = entry._weight
         self.weight += weight
         group.weight += weight
@@ -249,6 +248,12 @@ class PendingQueue:
             lanes.count += 1
         entry._is_collected = True
         lane.append(entry)
+
+    def tidied_order(self) -> deque[Any] | None:
+        """Return the order of arrival, where that is kept, without too many who are gone; who enters is appended."""
+        if self.order is not None and len(self.order) > 2 * self.count + _FEW:
+            self.order = deque(filter(is_live, self.order))
+        return self.order
 
     def block(self, future: ItemFuture[Any]) -> None:
         """Note that a caller waits for `future`, which waits here."""
@@ -276,6 +281,31 @@ class PendingQueue:
         self.blocked = max(self.blocked - group.blocked + left, 0)
         group.blocked = left
 
+    def end(self, entry: ItemFuture[Any] | Ticket, state: str, ending: str, counters: Counters) -> bool:
+        """End an entry where it waits, or one of those who share an entry; False if it waits no more.
+
+        It is "cancelled", "expired" or "dropped", and accounted for later.
+        """
+        ticket = ticket_of(entry)
+        # What has claimed the ticket has claimed its members, be they marked already or not.
+        if entry._state is not PENDING or (ticket is not None and ticket._state is not PENDING):
+            return False
+        # One straight line from the look at the state.
+        entry._state = state
+        if ending == "cancelled":
+            counters.cancelled += 1
+        elif ending == "expired":
+            counters.expired += 1
+        else:
+            counters.dropped += 1
+        if ticket is not None:
+            ticket.live -= 1
+            if not ticket.live:
+                ticket._state = RUNNING
+                entry = ticket
+        self.ended += ((entry, ending),)  # no call, after which Ctrl-C might come before the caller knows
+        return True
+
     def account_for_ended(self) -> None:
         """Count the entries that ended where they waited: cancelled, expired or dropped.
 
@@ -289,14 +319,11 @@ class PendingQueue:
         while ended:
             entry, ending = ended[0]
             ticket = ticket_of(entry)
-            if ticket is not None and ticket.live > 1:
+            if ticket is not None:
                 self._count_member(entry, ticket, ending)
                 continue
-            if ticket is not None:  # the last of its members has ended
-                ticket._state = RUNNING
-                entry = ticket
-                if self.flights is not None:
-                    self.flights.free(ticket)
+            if type(entry) is Ticket and self.flights is not None:  # the last of its members has ended
+                self.flights.free(entry)
             group = (entry._place if self._is_tracked else None) or self.only
             tally, weight = entry._tally, entry._weight
             self._touched[id(group)] = group
@@ -310,6 +337,8 @@ class PendingQueue:
             ended.popleft()
             if group.blocked:
                 self._unblock(group, blocked_on(entry))
+            if type(entry) is Ticket:
+                end_ticket(entry)
             if tally is not None:
                 tally.ring_if_complete()
         if not self.count or self._husks > max(self.count, _FEW):
@@ -317,16 +346,22 @@ class PendingQueue:
 
     def _count_member(self, member: ItemFuture[Any] | Ticket, ticket: Ticket, ending: str) -> None:
         """Count one of several who share a ticket as ended; the others go on."""
-        tally, group = ticket._tally, self._group_of(ticket)
-        blocked = blocked_on(member) if group.blocked else 0
-        self._touched[id(group)] = group
+        tally, place = ticket._tally, ticket._place
+        group = place if type(place) is Group else None  # else it has left, in a batch
+        blocked = blocked_on(member)
         # One straight line.
         if tally is not None:
+            tally.pending -= 1
             tally.ended[ending] += 1
-        ticket.live -= 1
         self.extra -= 1
+        if ticket.members is not None:
+            del ticket.members[member]
         self.ended.popleft()
-        self._unblock(group, blocked)
+        if group is not None:
+            self._touched[id(group)] = group
+            self._unblock(group, blocked)
+        if tally is not None:
+            tally.ring_if_complete()
 
     def _sweep(self) -> None:
         """Take the husks out: they must not fill the memory, nor make what follows them look old."""
@@ -365,25 +400,24 @@ class PendingQueue:
         if not self.count:
             self.weight = 0.0
 
-    def drop_oldest(self, counters: Counters, dropped: list[Any]) -> None:
-        """End the entry that came first of all that wait; there must be one."""
+    def drop_oldest(self, counters: Counters, dropped: list[Any]) -> bool:
+        """End the item that came first of all that wait; False if all that wait were in a handler already."""
         self.collect()
-        if self._order is None:
+        if self.order is None:
+            before = counters.dropped
             self._drop_head(self.only, counters, dropped)
             if not self.only.live and not self.inbox:
                 self.only.marks.clear()
-            return
-        while True:
-            entry = self._order[0]
-            # One straight line from the look at the state.
-            if entry._state is PENDING:
-                break
-            self._order.popleft()
-        entry._state = RUNNING  # claimed, for whoever settles it
-        dropped += (entry,)
-        counters.dropped += 1
-        self.ended.append((entry, "dropped"))
-        self.account_for_ended()
+            return counters.dropped > before
+        while self.order:
+            entry = self.order[0]
+            # One straight line with what `end` does.
+            if self.end(entry, RUNNING, "dropped", counters):  # claimed, for whoever settles it
+                dropped += (entry,)
+                self.account_for_ended()
+                return True
+            self.order.popleft()
+        return False
 
     def drop_all(self, counters: Counters, dropped: list[Any]) -> None:
         """End all entries that wait."""
@@ -404,6 +438,7 @@ class PendingQueue:
             lane = group.entries if lanes is None else lanes.next_lane(-math.inf)
             entry = lane[0]
             weight = entry._weight if is_tracked(entry) else None
+            is_ticket = type(entry) is Ticket
             group.forget_passed()
             tally = group.seals[0][1] if group.seals else None
             # One straight line from the look at the state: nobody can cancel the entry in between, and what is
@@ -423,10 +458,12 @@ class PendingQueue:
             self.weight -= weight
             group.weight -= weight
         dropped += (entry,)
+        number = entry.live if is_ticket else 1
         if tally is not None:
-            tally.pending -= 1
-            tally.ended["dropped"] += 1
-        counters.dropped += 1
+            tally.pending -= number
+            tally.ended["dropped"] += number
+        counters.dropped += number
+        self.extra -= number - 1
         self._left += 1
         self._held -= 1
         group.head += 1
@@ -446,15 +483,20 @@ class PendingQueue:
             batch = held.heap[-1][2]
             parts = (batch, *batch.rest)
             size, weight = held.recount(parts)
+            entries = [entry for part in parts for entry in part.entries if is_tracked(entry)]
+            for entry in entries:
+                entry._place = None  # where nobody joins it any more, and no deadline finds it
+            extra = 0 if self.flights is None else extra_of(entry for part in parts for entry in part.entries)
             tally, group = batch.tally, batch.group
             self._touched[id(group)] = group
             # One straight line.
             del held.heap[-1]
             held.size -= size
             held.weight -= weight
-            tally.processing -= size
-            tally.ended["dropped"] += size
-            counters.dropped += size
+            self.extra -= extra
+            tally.processing -= size + extra
+            tally.ended["dropped"] += size + extra
+            counters.dropped += size + extra
             group.is_busy = False
             dropped[:0] = (batch,)
             tally.ring_if_complete()
@@ -571,7 +613,7 @@ class PendingQueue:
         return (
             self.hold_until > group.leaves_at != SEALED
             and group is self.only
-            and group.blocked >= group.live
+            and group.blocked >= group.live + self.extra
             and not self.is_full(group)
         )
 
@@ -614,9 +656,10 @@ class PendingQueue:
         else:
             self._take_counted(batch, most)
         size = batch.size
-        tally.processing += size
+        number = size if self.flights is None else size + extra_of(batch.entries)
+        tally.processing += number
         if tally.sealed:
-            tally.pending -= size
+            tally.pending -= number
         group.is_busy = group is not self.only and size > 0
         self._tidy(group)
         if self._is_tracked and id(group) in self._groups:

@@ -65,8 +65,10 @@ def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = No
     """
     now = line.clock.monotonic()
     again = _try_again(line, batch, outcomes, now)
-    if line.cache is not None and not batch.given_up:
-        line.cache.keep(batch, outcomes)  # before anybody sees a result
+    if line.cache is not None:
+        with line.lock:  # the flusher may give the batch up at any moment, and take it apart
+            entries = [] if batch.given_up else list(batch.entries)
+        line.cache.keep(entries, outcomes)  # before anybody sees a result
     story = None
     is_rest, unpinned = False, None
     with line.lock:
@@ -192,9 +194,7 @@ def _keep_only_ended(batch: Batch, outcomes: list[Any], again: Again) -> list[An
 def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story, now: float) -> None:
     """Count the batch's outcomes and end its futures; the caller holds the lock."""
     entries, items, skipped = batch.entries, batch.items, 0
-    waited_for = None  # entries that the tally counts, where those aren't the items
     if line.flights is not None:
-        waited_for = sum(ticket.live > 0 for ticket in entries)
         entries, items, outcomes = line.flights.expand(batch, outcomes)
     is_silent = are_bare(entries) and Failure not in set(map(type, outcomes))
     for entry, item, outcome in () if is_silent else zip(entries, items, outcomes, strict=True):
@@ -218,7 +218,7 @@ def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story,
     if line.regroup is not None and story.watched:
         callers = [caller for future in story.watched if (caller := caller_of(future)) is not None]
         line.regroup.release(callers, now, story.seconds)
-    tally.processing -= succeeded + failed if waited_for is None else waited_for
+    tally.processing -= succeeded + failed
     counters.succeeded += succeeded
     counters.failed += failed
     line.processing -= succeeded + failed

@@ -32,7 +32,7 @@ class LoneOwner:
         if self.is_forked:
             fail_forked(future)
 
-    def check_reentry(self) -> None:
+    def check_reentry(self, future: ItemFuture[Any]) -> None:
         """Raise what the test prepared."""
         if self.reentry is not None:
             raise self.reentry

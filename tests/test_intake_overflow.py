@@ -149,7 +149,7 @@ def test_drop_oldest_with_keys_forgets_what_left(make: Maker) -> None:
         batcher.flush()
     batcher.add_many(range(100))
 
-    assert len(batcher._line.queue._order or ()) <= 2 * 100 + 64
+    assert len(batcher._line.queue.order or ()) <= 2 * 100 + 64
 
 
 def test_drop_newest(make: Maker) -> None:

@@ -318,8 +318,8 @@ def test_order_of_arrival_does_not_pile_up() -> None:
         batch = cut(queue, 0.0)
         assert batch is not None
         finish(queue, batch)
-        assert queue._order is not None
-        assert len(queue._order) <= 68
+        assert queue.order is not None
+        assert len(queue.order) <= 68
 
 
 def test_all_keys_are_dropped() -> None:
