@@ -281,10 +281,17 @@ class PendingQueue:
         self.blocked = max(self.blocked - group.blocked + left, 0)
         group.blocked = left
 
-    def end(self, entry: ItemFuture[Any] | Ticket, state: str, ending: str, counters: Counters) -> bool:
+    def end(
+        self,
+        entry: ItemFuture[Any] | Ticket,
+        state: str,
+        ending: str,
+        counters: Counters,
+        dropped: list[Any] | None = None,
+    ) -> bool:
         """End an entry where it waits, or one of those who share an entry; False if it waits no more.
 
-        It is "cancelled", "expired" or "dropped", and accounted for later.
+        It is "cancelled", "expired" or "dropped", and accounted for later; it is added to `dropped`, if that is given.
         """
         ticket = ticket_of(entry)
         # What has claimed the ticket has claimed its members, be they marked already or not.
@@ -298,6 +305,8 @@ class PendingQueue:
             counters.expired += 1
         else:
             counters.dropped += 1
+        if dropped is not None:
+            dropped += (entry,)
         if ticket is not None:
             ticket.live -= 1
             if not ticket.live:
@@ -411,9 +420,7 @@ class PendingQueue:
             return counters.dropped > before
         while self.order:
             entry = self.order[0]
-            # One straight line with what `end` does.
-            if self.end(entry, RUNNING, "dropped", counters):  # claimed, for whoever settles it
-                dropped += (entry,)
+            if self.end(entry, RUNNING, "dropped", counters, dropped):  # claimed, for whoever settles it
                 self.account_for_ended()
                 return True
             self.order.popleft()
