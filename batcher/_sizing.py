@@ -2,22 +2,25 @@
 
 Most handlers work the faster the larger the batch. Where one doesn't, because its cost grows with the
 square of the size, say, or because a server pages to disk, smaller batches bring more items through. So
-now and then two batches of half the usual size are tried; where those do clearly more items a second, the
-bound comes down to that size, and where batches of double the bound do no worse, it goes up again. Each
-trial that was in vain makes the next one wait twice as long: trials cost throughput. (Hill climbing on the
-throughput, as in Netflix's concurrency-limits; the back-off is that of TCP's probes.)
+now and then a few batches of half the usual size are tried; where those do clearly more items a second, the
+bound comes down to that size, and where batches beyond the bound do no worse, it goes up again. Each
+trial that was in vain makes the next one of its kind wait twice as long: trials cost throughput. (Hill
+climbing on the throughput, as in Netflix's concurrency-limits; the back-off is that of TCP's probes.)
+Medians are compared, since a call may seem long because others have kept the interpreter.
 
 Thread safety: none of its own; the owner's lock guards all.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 _WORTHWHILE = 0.001  # seconds: a shorter handler call isn't worth the trial
-_SOONEST, _LATEST = 16, 4096  # batches from one trial to the next
-_TRIALS = 2  # batches that a trial takes
-_MEMORY = 0.25  # the weight of the latest batch in an average
-_BETTER = 1.15  # times the items a second: then the smaller size pays
-_AS_GOOD = 1.02  # times the items a second: then the larger size pays
+_SOONEST, _LATEST = 16, 4096  # batches from one trial to the next of its kind
+_USUAL = 15  # batches that tell what is usual
+_TRIALS = 5  # batches that a trial takes
+_BETTER = 1.25  # times the items a second: then the smaller size pays
+_AS_GOOD = 1.0  # times the items a second: then the larger size pays
 
 
 class BatchSizing:
@@ -28,59 +31,64 @@ class BatchSizing:
         limit: The bound at the present, a trial's included.
     """
 
-    __slots__ = ("_largest", "_pause", "_rate", "_since_trial", "_size", "_trial", "_tries_larger", "learnt", "limit")
+    __slots__ = ("_largest", "_pauses", "_since", "_trial", "_usual", "learnt", "limit")
 
     def __init__(self, largest: int) -> None:
         """Start with batches of `largest` items at most."""
         self._largest = largest
         self.learnt = self.limit = largest
-        self._size = 0.0  # what batches have of late, on average, and ...
-        self._rate = 0.0  # ... how many items a second go through in them
-        self._pause = _SOONEST
-        self._since_trial = 0
-        self._tries_larger = False  # in turns with the smaller
-        self._trial: list[float] | None = None  # the rates of its batches
+        self._usual: deque[tuple[int, float]] = deque(maxlen=_USUAL)  # size and items a second
+        self._trial: list[float] | None = None  # items a second
+        # Of trials that shrink the batch, and of those that let it grow: batches since the last, and to the next.
+        self._since = {False: 0, True: 0}
+        self._pauses = {False: _SOONEST, True: _SOONEST}
 
     def observe(self, size: int, seconds: float) -> None:
         """Learn from a handler call that succeeded."""
         if seconds <= 0:
             return
-        rate = size / seconds
         if self._trial is not None:
-            self._observe_trial(self._trial, size, rate)
+            self._observe_trial(self._trial, size, size / seconds)
             return
-        weight = _MEMORY if self._rate else 1.0
-        self._size += weight * (size - self._size)
-        self._rate += weight * (rate - self._rate)
-        self._since_trial += 1
-        if self._since_trial >= self._pause and seconds >= _WORTHWHILE:
+        self._usual.append((size, size / seconds))
+        for grows in self._since:
+            self._since[grows] += 1
+        if len(self._usual) == _USUAL and seconds >= _WORTHWHILE:
             self._begin_trial()
 
     def _begin_trial(self) -> None:
-        """Try half the usual size or, in turns, double the bound."""
-        usual = min(round(self._size), self.learnt)
-        can_grow, can_shrink = self.learnt < self._largest, usual > 1
-        self._since_trial = 0
-        if not (can_grow or can_shrink):
+        """Let the batch grow beyond its bound, or try half the usual size, if it is time for it."""
+        usual = _median([size for size, _ in self._usual])
+        if self.learnt < self._largest and self._since[True] >= self._pauses[True]:
+            self.limit = min(2 * self.learnt, self._largest)
+        elif usual > 1 and self._since[False] >= self._pauses[False]:
+            self.limit = int(usual) // 2
+        else:
             return
-        grows = can_grow and (self._tries_larger or not can_shrink)
-        self._tries_larger = not grows
         self._trial = []
-        self.limit = min(2 * self.learnt, self._largest) if grows else usual // 2
 
     def _observe_trial(self, trial: list[float], size: int, rate: float) -> None:
-        if size < self.limit:
-            self._end_trial(is_success=False)  # too few wait: the size makes no difference
+        grows = self.limit > self.learnt
+        if size <= self.learnt if grows else size < self.limit:
+            self._end_trial(grows=grows)  # too few wait for the bound to matter
             return
         trial.append(rate)
-        if len(trial) == _TRIALS:
-            gain = sum(trial) / _TRIALS / self._rate
-            self._end_trial(is_success=gain > (_BETTER if self.limit < self.learnt else _AS_GOOD))
-
-    def _end_trial(self, *, is_success: bool) -> None:
-        if is_success:
+        if len(trial) < _TRIALS:
+            return
+        gain = _median(trial) / _median([rate for _, rate in self._usual])
+        if gain > (_AS_GOOD if grows else _BETTER):
             self.learnt = self.limit
-            self._size, self._rate = 0.0, 0.0  # those were of another bound
-        self._pause = _SOONEST if is_success else min(2 * self._pause, _LATEST)
+            self._usual.clear()  # those were of another bound
+            self._pauses = {False: _SOONEST, True: _SOONEST}
+        else:
+            self._pauses[grows] = min(2 * self._pauses[grows], _LATEST)
+        self._end_trial(grows=grows)
+
+    def _end_trial(self, *, grows: bool) -> None:
+        self._since[grows] = 0
         self._trial = None
         self.limit = self.learnt
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]

