@@ -28,6 +28,7 @@ _SHARE = 0.6  # of the handler's time: who takes longer to come back isn't waite
 _LATENESS = 1.25  # times the longest way back that is expected, and then ...
 _SLACK = 0.0002  # ... so many seconds more: who isn't back by then is overdue
 _NEARLY_FULL = 0.7  # of the most items that a batch gets
+_TRUST = 0.3  # the weight of the latest way back, where it was shorter than before
 _MEMORY = 0.2  # the weight of the latest handler call in the average
 _NEVER = 0  # an era that expects nobody
 
@@ -78,7 +79,10 @@ class Regroup:
         if caller.freed_at is not None:
             way_back = now - caller.freed_at
             caller.freed_at = None
-            caller.way_back = way_back if caller.way_back == math.inf else (caller.way_back + way_back) / 2
+            if caller.way_back == math.inf or way_back > caller.way_back:
+                caller.way_back = way_back  # who once takes long is soon distrusted, and ...
+            else:
+                caller.way_back += _TRUST * (way_back - caller.way_back)  # ... only slowly trusted again
         if caller.era == self._era:
             self.expected -= 1
         caller.era = _NEVER

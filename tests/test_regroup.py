@@ -76,19 +76,21 @@ def test_a_long_way_back_is_not_waited_for() -> None:
 
 
 def test_ways_back_are_learnt_anew() -> None:
-    """A caller that gets slow is found out after a few rounds, and one that gets quick as well."""
+    """A caller that takes long once isn't expected any more, until it has come back soon for some time."""
     regroup = Regroup()
     [caller] = veterans(regroup, 0.001)
-    for round_ in range(1, 5):
-        regroup.release([caller], float(round_), H)
-        regroup.come_back(caller, round_ + 0.009)
-    regroup.release([caller], 9.0, H)
+    regroup.release([caller], 1.0, H)
+    assert regroup.expected == 1
+    regroup.come_back(caller, 1.009)
+    regroup.release([caller], 2.0, H)
     assert regroup.expected == 0
-    regroup.come_back(caller, 9.0)
-    for round_ in range(10, 14):
-        regroup.release([caller], float(round_), H)
+    regroup.come_back(caller, 2.001)
+    regroup.release([caller], 3.0, H)
+    assert regroup.expected == 0
+    for round_ in range(3, 7):
         regroup.come_back(caller, round_ + 0.001)
-    regroup.release([caller], 20.0, H)
+        regroup.release([caller], round_ + 1.0, H)
+
     assert regroup.expected == 1
 
 
