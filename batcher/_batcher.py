@@ -122,8 +122,9 @@ class Batcher(Generic[T, R]):
                 call runs at a time, in order. Called in `add`.
             dedup_key: Returns an item's identity, True takes the item itself: items of equal keys that are
                 under way at the same time share one place in a handler call, and its result. Each keeps its
-                own future, timeout and cancel. A key of None is shared with nobody. Called in `add`. A
-                mapping that the handler returns is looked up by it.
+                own future, timeout and cancel. Batch keys don't matter: what must not be shared (among
+                credentials, say) belongs to this key. A key of None is shared with nobody. Called in `add`.
+                A mapping that the handler returns is looked up by it.
             cache: Results by dedup key, a `cachetools.TTLCache`, say; it is used under a lock. Errors are
                 never kept. A cache that raises is a miss, and is logged.
             max_pending: The most items that wait; items in a handler don't count.

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class Flights:
-    """The places that are taken, by batch key and dedup key: what may not share a handler call shares no place."""
+    """The places that are taken, by dedup key, whatever the batch keys: a place belongs to the first item's."""
 
     __slots__ = ("_places",)
 
     def __init__(self) -> None:
         """Start without any."""
-        self._places: dict[tuple[Hashable, Hashable], Ticket] = {}
+        self._places: dict[Hashable, Ticket] = {}
 
     def plan(self, newcomers: Iterable[Ticket]) -> tuple[list[Ticket], list[tuple[Ticket, Ticket]]]:
         """Return which of new tickets enter, and which share another one, each with that one.
@@ -40,13 +40,12 @@ class Flights:
         """
         entering: list[Ticket] = []
         sharing: list[tuple[Ticket, Ticket]] = []
-        fresh: dict[tuple[Hashable, Hashable], Ticket] = {}
+        fresh: dict[Hashable, Ticket] = {}
         for ticket in newcomers:
-            shared = ticket
-            if ticket.shared_key is not None:
-                place = (ticket._key, ticket.shared_key)
-                taken = self._places.get(place)
-                shared = taken if taken is not None and is_joinable(taken) else fresh.setdefault(place, ticket)
+            shared, key = ticket, ticket.shared_key
+            if key is not None:
+                taken = self._places.get(key)
+                shared = taken if taken is not None and is_joinable(taken) else fresh.setdefault(key, ticket)
             if shared is ticket:
                 entering.append(ticket)
             else:
@@ -54,22 +53,20 @@ class Flights:
         return entering, sharing
 
     def take(self, ticket: Ticket) -> None:
-        """Have items of the ticket's keys share it, from when it has entered the queue."""
+        """Have items of the ticket's key share it, from when it has entered the queue."""
         if ticket.shared_key is None:
             return
         try:
-            self._places[ticket._key, ticket.shared_key] = ticket
+            self._places[ticket.shared_key] = ticket
         except Exception:  # noqa: BLE001, S110 - its equality; it has entered, and is shared with nobody
             pass
 
     def free(self, ticket: Ticket) -> None:
-        """Let the next item of the ticket's keys have a place of its own."""
-        if ticket.shared_key is None:
-            return
-        place = (ticket._key, ticket.shared_key)
+        """Let the next item of the ticket's key have a place of its own."""
+        key = ticket.shared_key
         try:
-            if self._places.get(place) is ticket:
-                del self._places[place]
+            if key is not None and self._places.get(key) is ticket:
+                del self._places[key]
         except BaseException as error:
             # The key's own equality; then the place stays, and the ticket's state keeps others off it.
             if is_ctrl_c(error):

@@ -394,8 +394,6 @@ def settle_locked(future: ItemFuture[Any], outcome: object) -> bool:
         future._result = None
     else:
         future._result = outcome
-    if future._place is not None:
-        future._place = None  # a ticket that several share holds them in turn: a cycle that would keep the outcome
     watch = future._watch
     future._state = FINISHED if watch is None or watch.condition is None else _SETTLING
     return True

@@ -312,7 +312,7 @@ class PendingQueue:
             if not ticket.live:
                 ticket._state = RUNNING
                 entry = ticket
-        self.ended += ((entry, ending),)  # no call, after which Ctrl-C might come before the caller knows
+        self.ended += ((entry, ending),)
         return True
 
     def account_for_ended(self) -> None:
