@@ -8,6 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO := .envs/demo
 # --verifytypes takes the packages of the first Python on the path, whatever --pythonpath says.
 PYRIGHT := PATH="$(CURDIR)/$(BIN):$$PATH" pyright
 # Further arguments for pytest: make test ARGS="-k flush -x".
@@ -27,8 +28,13 @@ $(READY): pyproject.toml .ci/env
 install: $(READY) ## make the virtual environment .venv with all that development needs
 	@echo "Ready: source $(BIN)/activate"
 
-demo: ## show the main job on a real HTTP server and a real database (needs nothing but Python)
-	@"$(PYTHON)" -m batcher
+# Of its own, and small: the demo needs none of what development needs.
+$(DEMO)/.ready: pyproject.toml .ci/env
+	@.ci/env "$(PYTHON)" $(DEMO) --editable .
+	@touch $@
+
+demo: $(DEMO)/.ready ## show the main job on a real HTTP server and a real database
+	@$(DEMO)/bin/python -m batcher
 
 test: $(READY) ## run all tests but the stress tests
 	@$(BIN)/python -m pytest $(ARGS)

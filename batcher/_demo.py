@@ -103,7 +103,7 @@ def run_demo(plan: Plan) -> int:
         serving(store, seconds=plan.api_seconds) as address,
     ):
         print(f"POST http://{address[0]}:{address[1]} takes {1000 * plan.api_seconds:.0f} ms a call;")
-        print(f"a batch that isn't full waits {1000 * plan.max_delay:.0f} ms for company.\n")
+        print(f"a batch waits {1000 * plan.max_delay:.0f} ms for company, or until all who block on it are there.\n")
         stage = Stage(store)
         play_scenes(plan, stage, partial(post_readings, address))
     return report_faults(stage.outcomes)
