@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
+import operator
 import os
 import sys
+import traceback
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from batcher._bulk import BatchProcessor
+from batcher._files import check_distinct, cut_torn_line, open_input, open_outputs
 from batcher._meter import Meter
-from batcher._rows import Row, RowFunction, failed_line, read_rows
+from batcher._rows import Row, RowFunction, failed_line, field_key, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 OK, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,10 +38,13 @@ output:
 
 checkpoint:
   With --checkpoint FILE a run that was ended in the middle, in whatever way, goes on where it was when it is
-  started again: rows that are done are skipped, and the output files are appended to.
+  started again: rows that are done are skipped, and the output files are appended to. A row is known by its
+  place and its content; with --key FIELD by that field alone, so that rows may be inserted, moved or changed.
+  No two rows of the input should have the same there.
 
 exit status:
-  0 all rows succeeded; 1 some failed; 2 wrong usage; 130 interrupted by Ctrl-C.
+  0 all rows succeeded; 1 some failed; 2 wrong usage, or input, output or checkpoint can't be used;
+  130 interrupted by Ctrl-C.
 
 example:
   python -m batcher run shop.mails:send customers.jsonl --max-concurrent 16 --retries 2 --failed failed.jsonl
@@ -65,6 +71,9 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--retries", metavar="N", type=int, default=0, help="extra attempts for a row (default: 0)")
     parser.add_argument("--timeout", metavar="S", type=float, help="seconds for a row (default: no limit)")
     parser.add_argument("--checkpoint", metavar="C", help="a file that remembers which rows are done")
+    parser.add_argument(
+        "--key", metavar="FIELD", help="the field by which the checkpoint knows a row (default: its place and content)"
+    )
     parser.add_argument("--quiet", action="store_true", help="draw no progress bar")
     parser.set_defaults(command=lambda arguments: run(parser, arguments))
 
@@ -84,16 +93,19 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
                 timeout=arguments.timeout,
                 on_progress=meter,
                 checkpoint=arguments.checkpoint,
-                item_key=None if arguments.checkpoint is None else _key,
+                item_key=_key_of(arguments, is_csv=is_csv),
             )
             # Files last: nothing is overwritten where something else is wrong.
-            source, meter.total = _open_input(arguments.input, stack, is_csv=is_csv)
-            output = _open_output(arguments.output, stack, arguments)
-            failed = None if arguments.failed is None else _open_output(arguments.failed, stack, arguments)
+            check_distinct({part: getattr(arguments, part) for part in ("input", "output", "failed", "checkpoint")})
+            source, meter.total = open_input(arguments.input, stack, is_csv=is_csv)
+            goes_on = arguments.checkpoint is not None
+            is_rerun = goes_on and Path(arguments.checkpoint).exists()
+            output, failed = open_outputs(arguments.output, arguments.failed, stack, goes_on=goes_on)
         except (OSError, TypeError, ValueError) as error:
             parser.error(str(error))
         try:
-            return _process(processor, source, output, failed, is_csv=is_csv)
+            torn = (arguments.output, arguments.failed) if is_rerun else ()
+            return _process(processor, _rows(source, torn, is_csv=is_csv), output, failed)
         except BrokenPipeError:
             # Whoever read the output has seen enough; nor is there anybody for what Python flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,19 +120,25 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             return INTERRUPTED
 
 
-def _process(
-    processor: BatchProcessor[Row, str], source: IO[str], output: IO[str], failed: IO[str] | None, *, is_csv: bool
-) -> int:
+def _rows(source: IO[str], torn: Iterable[str | None], *, is_csv: bool) -> Iterator[Row]:
+    """Yield the rows; before the first, when the checkpoint is ours, cut the outputs that a kill may have torn."""
+    for name in torn:
+        cut_torn_line(name)
+    yield from read_rows(source, is_csv=is_csv)
+
+
+def _process(processor: BatchProcessor[Row, str], rows: Iterator[Row], output: IO[str], failed: IO[str] | None) -> int:
     status = OK
-    stream = processor.stream(read_rows(source, is_csv=is_csv), ordered=True)
+    stream = processor.stream(rows, ordered=True)
     try:
         for outcome in stream:
+            # Each line in one step: Ctrl-C must not come before its end.
             if outcome.error is None:
-                print(outcome.result, file=output)
+                output.write(f"{outcome.result}\n")
             else:
                 status = SOME_FAILED
                 if failed is not None:
-                    print(failed_line(outcome.item, outcome.error, outcome.attempts), file=failed)
+                    failed.write(f"{failed_line(outcome.item, outcome.error, outcome.attempts)}\n")
     finally:
         stream.close()
     return status
@@ -141,6 +159,9 @@ def find_function(name: str) -> Callable[[Any], Any]:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(f"no module {error.name!r} for {name!r}") from error
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        raise ValueError(f"importing {module_name!r} raised {type(error).__name__}: {error}") from error
     for part in path.split("."):
         found = getattr(found, part, None)
     if not callable(found):
@@ -149,34 +170,15 @@ def find_function(name: str) -> Callable[[Any], Any]:
     return function
 
 
-def _open_input(name: str, stack: ExitStack, *, is_csv: bool) -> tuple[IO[str], int | None]:
-    """Open the input; return it with the number of its lines, where that is the number of its rows."""
-    if name == "-":
-        return sys.stdin, None
-    total = None
-    if not is_csv:
-        with Path(name).open("rb") as file:
-            total = sum(bool(line.strip()) for line in file)
-    # No translation of line ends: csv does that itself, and knows better.
-    return stack.enter_context(Path(name).open(encoding="utf-8-sig", newline="" if is_csv else None)), total
-
-
-def _open_output(name: str | None, stack: ExitStack, arguments: argparse.Namespace) -> IO[str]:
-    """Open an output; with a checkpoint line by line, so that a line is out before its row is recorded.
+def _key_of(arguments: argparse.Namespace, *, is_csv: bool) -> Callable[[Row], str] | None:
+    """Return what the checkpoint knows a row by.
 
     Raises:
-        ValueError: It is the input.
+        ValueError: There is a key, and no checkpoint.
     """
-    if name is None:
-        if arguments.checkpoint is not None and isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)
-        return sys.stdout
-    path = Path(name)
-    if path.exists() and arguments.input != "-" and path.samefile(arguments.input):
-        raise ValueError(f"{name!r} is the input: it would be overwritten")
-    mode, buffering = ("w", -1) if arguments.checkpoint is None else ("a", 1)
-    return stack.enter_context(path.open(mode, buffering=buffering, encoding="utf-8", newline="\n"))
-
-
-def _key(row: Row) -> str:
-    return row.key
+    field: str | None = arguments.key
+    if arguments.checkpoint is None:
+        if field is not None:
+            raise ValueError("--key needs --checkpoint")
+        return None
+    return operator.attrgetter("key") if field is None else partial(field_key, field=field, is_csv=is_csv)

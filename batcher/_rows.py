@@ -48,6 +48,33 @@ def read_rows(source: IO[str], *, is_csv: bool) -> Iterator[Row]:
                 yield Row(number, line.strip())
 
 
+def parse(row: Row, *, is_csv: bool) -> None:
+    """See that the row has its value.
+
+    Raises:
+        ValueError: The row is no UTF-8, or no JSON.
+    """
+    if not _is_text(json.dumps(row.value, ensure_ascii=False) if is_csv else row.text):
+        raise ValueError(f"line {row.number} is not UTF-8")
+    if not is_csv:
+        try:
+            row.value = json.loads(row.text)
+        except ValueError as error:
+            raise ValueError(f"line {row.number} is not JSON: {error}") from None
+
+
+def field_key(row: Row, *, field: str, is_csv: bool) -> str:
+    """Return what a field of the row holds, as JSON: the number 1 isn't the text "1".
+
+    Raises:
+        ValueError: The row has no such field, or can't be parsed.
+    """
+    parse(row, is_csv=is_csv)
+    if not isinstance(row.value, dict) or row.value.get(field) is None:
+        raise ValueError(f"line {row.number} has no field {field!r}")
+    return json.dumps(row.value[field], sort_keys=True)
+
+
 class RowFunction:
     """The user's function, from a row to a line of output. May be sent to another process.
 
@@ -65,16 +92,12 @@ class RowFunction:
         """Parse the row, call the function and return its result as JSON.
 
         Raises:
-            ValueError: The row is no JSON.
+            ValueError: The row is no UTF-8, or no JSON.
             TypeError: The result can't be written as JSON.
             Exception: Whatever the function raises.
         """
-        if not self.is_csv:
-            try:
-                row.value = json.loads(row.text)
-            except ValueError as error:
-                raise ValueError(f"line {row.number} is not JSON: {error}") from None
-        return json.dumps(self.function(row.value), ensure_ascii=False)
+        parse(row, is_csv=self.is_csv)
+        return _as_json(self.function(row.value))
 
 
 def failed_line(row: Row, error: BaseException, attempts: int) -> str:
@@ -85,4 +108,18 @@ def failed_line(row: Row, error: BaseException, attempts: int) -> str:
     except Exception:  # noqa: BLE001 - the error is the user's
         message = ""
     record = {"line": row.number, "item": item, "error": type(error).__name__, "message": message, "attempts": attempts}
-    return json.dumps(record, ensure_ascii=False)
+    return _as_json(record)
+
+
+def _as_json(value: object) -> str:
+    """Return a value as JSON that can be written as UTF-8: half a character, which JSON allows, is escaped."""
+    line = json.dumps(value, ensure_ascii=False)
+    return line if _is_text(line) else json.dumps(value)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

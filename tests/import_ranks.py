@@ -37,7 +37,7 @@ ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("_debounce",),
     ("_decorators", "_throttled", "_debounced", "_layers"),
     ("_optimizer",),
-    ("contrib", "http", "testing", "_demo", "_demo_api", "_meter", "_rows", "_cli", "__main__"),
+    ("contrib", "http", "testing", "_demo", "_demo_api", "_meter", "_rows", "_files", "_cli", "__main__"),
 )
 RANKS = {room: rank for rank, rooms in enumerate(ROOMS_BY_RANK) for room in rooms}
 TOP_RANK = len(ROOMS_BY_RANK) - 1

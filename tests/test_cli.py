@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from batcher import Progress
+from batcher import BatchProcessor, Progress
 from batcher.__main__ import main
 from batcher._meter import Meter
 from tests.bulk_tools import SECONDS, becomes
@@ -143,6 +143,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["jobs:identity", "in.jsonl", "--batch-size", "0"], "batch_size must be an int of at least 1, got 0"),
         (["jobs:identity", "in.jsonl", "--retries", "x"], "invalid int value: 'x'"),
         (["jobs:identity", "in.jsonl", "--output", "in.jsonl"], "'in.jsonl' is the input"),
+        (["jobs:identity", "in.jsonl", "--failed", "./in.jsonl"], "'./in.jsonl' is the input"),
+        (["jobs:identity", "in.jsonl", "--failed", "out"], "'out' is the output: it can't be the failed as well"),
+        (["jobs:identity", "in.jsonl", "--checkpoint", "linked"], "'linked' is the output"),
+        (["jobs:identity", "in.jsonl", "--failed", "missing/failed"], "No such file"),
+        (["jobs:identity", "in.jsonl", "--key", "id"], "--key needs --checkpoint"),
+        (["broken:function", "in.jsonl"], "importing 'broken' raised SystemExit: 0"),
         (["jobs:identity"], "the following arguments are required: INPUT"),
     ],
 )
@@ -150,6 +156,8 @@ def test_wrong_usage(place: Path, arguments: list[str], message: str, capsys: py
     """Arguments that can't be done end with status 2 and say why; no file is touched."""
     (place / "in.jsonl").write_text("1\n")
     (place / "out").write_text("precious")
+    (place / "linked").hardlink_to(place / "out")
+    (place / "broken.py").write_text("raise SystemExit(0)")
     with pytest.raises(SystemExit) as end:
         main(["run", *arguments, *([] if "--output" in arguments else ["--output", "out"])])
 
@@ -171,12 +179,116 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_input_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What goes wrong while reading ends with status 2, after all that was read."""
-    (place / "in.jsonl").write_bytes(b"1\n2\n" + b"3\n" * 10_000 + b"\xff\n")
+    (place / "in.csv").write_text("a\n1\n2\n" + "x" * 200_000)
 
-    assert main(["run", "jobs:identity", "in.jsonl"]) == 2
+    assert main(["run", "jobs:identity", "in.csv"]) == 2
     output = capsys.readouterr()
-    assert output.out.startswith("1\n2\n3\n")
-    assert "UnicodeDecodeError" in output.err
+    assert output.out == '{"a": "1"}\n{"a": "2"}\n'
+    assert "field larger than field limit" in output.err
+
+
+@pytest.mark.parametrize(("name", "row"), [("in.jsonl", b'"%b"'), ("in.csv", b"%b")])
+def test_bytes_that_are_no_text(place: Path, name: str, row: bytes) -> None:
+    """A row that is no UTF-8 fails alone; those before and after it are processed."""
+    content = [row % b"\xc3\xa9", row % b"\xff", row % b"c"]
+    (place / name).write_bytes(b"\n".join([row % b"a", *content]))
+
+    assert main(["run", "jobs:identity", name, "--output", "out", "--failed", "failed"]) == 1
+    assert [*map(str, lines(place / "out"))][-2:] in (["é", "c"], ["{'a': 'é'}", "{'a': 'c'}"])
+    [failed] = lines(place / "failed")
+    assert failed["message"].endswith("is not UTF-8")
+
+
+def test_half_a_character(place: Path) -> None:
+    """JSON may hold half a character, which no file can: it is written as it came, escaped, and nothing stops."""
+    (place / "in.jsonl").write_text('1\n"\\ud800"\n"é"\n"\\ud800"]\n')
+
+    assert main(["run", "jobs:identity", "in.jsonl", "--output", "out", "--failed", "failed"]) == 1
+    assert (place / "out").read_text(encoding="utf-8") == '1\n"\\ud800"\n"é"\n'
+    assert lines(place / "failed")[0]["item"] == '"\\ud800"]'
+
+
+def test_standard_input_and_output_are_utf8(place: Path) -> None:
+    """Standard input and output are UTF-8 whatever the locale says, a mark at the beginning is left out."""
+    process = run(place, "jobs:identity", "-", stdin=subprocess.PIPE, encoding="utf-8", locale="ascii")
+
+    assert process.communicate('\ufeff"é"\n', timeout=SECONDS)[0] == '"é"\n'
+    assert process.returncode == 0
+
+
+def test_pipe_with_a_name(place: Path) -> None:
+    """A pipe is read once, and not counted before: its rows would be gone."""
+    os.mkfifo(place / "pipe")
+    process = run(place, "jobs:identity", "pipe")
+    (place / "pipe").write_text("1\n2\n")
+
+    assert process.communicate(timeout=SECONDS)[0] == "1\n2\n"
+    assert process.returncode == 0
+
+
+def test_outputs_that_are_no_files(place: Path) -> None:
+    """Nothing speaks against one device for all outputs."""
+    (place / "in.jsonl").write_text("1\n")
+
+    assert main(["run", "jobs:identity", "in.jsonl", "--output", os.devnull, "--failed", os.devnull]) == 0
+
+
+def test_torn_line(place: Path) -> None:
+    """What a kill has left of a line is taken away before its row comes again."""
+    (place / "in.jsonl").write_text("1\n")
+    arguments = ["run", "jobs:identity", "in.jsonl", "--output", "out", "--failed", "failed", "--checkpoint", "done"]
+    assert main(arguments) == 0
+    (place / "in.jsonl").write_text("1\n2\nx\n")
+    (place / "out").write_text('1\n{"long": "' + "x" * 200_000)
+    (place / "failed").write_text("{")
+
+    assert main(arguments) == 1
+    assert lines(place / "out") == [1, 2]
+    assert [failed["item"] for failed in lines(place / "failed")] == ["x"]
+
+
+def test_output_of_another_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is refused, because another one has the checkpoint, leaves the outputs alone."""
+    (place / "in.jsonl").write_text("1\n")
+    arguments = ["run", "jobs:identity", "in.jsonl", "--output", "out", "--checkpoint", "done"]
+    other = BatchProcessor(str, checkpoint="done", item_key=str).stream([1])
+    next(other)
+    (place / "out").write_text("half a li")
+
+    assert main(arguments) == 2
+    assert (place / "out").read_text() == "half a li"
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second", "new"),
+    [
+        ("in.jsonl", '{"id": 1}\n{"id": "1"}\n', '{"id": 2}\n{"id": "1"}\n\n{"id": 1, "more": 0}\n', [{"id": 2}]),
+        ("in.csv", "id\na\nb\n", "id\nb\nc\na\n", [{"id": "c"}]),
+    ],
+)
+def test_key(place: Path, name: str, first: str, second: str, new: list[object]) -> None:
+    """With a key rows are skipped wherever they stand and whatever else they hold."""
+    arguments = ["run", "jobs:identity", name, "--output", "out", "--checkpoint", "done", "--key", "id"]
+    (place / name).write_text(first)
+    assert main(arguments) == 0
+    before = lines(place / "out")
+    (place / name).write_text(second)
+
+    assert main(arguments) == 0
+    assert lines(place / "out") == [*before, *new]
+
+
+def test_rows_without_the_key(place: Path) -> None:
+    """A row that has no such field, or can't be parsed, fails alone."""
+    (place / "in.jsonl").write_text('{"id": null}\n[1]\nx\n{"id": 4}\n')
+    arguments = ["--output", "out", "--failed", "failed", "--checkpoint", "done", "--key", "id"]
+
+    assert main(["run", "jobs:identity", "in.jsonl", *arguments]) == 1
+    assert lines(place / "out") == [{"id": 4}]
+    messages = [failed["message"] for failed in lines(place / "failed")]
+    assert messages[:2] == ["line 1 has no field 'id'", "line 2 has no field 'id'"]
+    assert messages[2].startswith("line 3 is not JSON")
 
 
 def test_foreign_checkpoint(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,12 +321,12 @@ def test_checkpoint(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 succeeded, 0 failed, 1 skipped" in capsys.readouterr().err
 
 
-def run(place: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def run(place: Path, *arguments: str, locale: str = "utf-8", **options: Any) -> subprocess.Popen[str]:
     """Start the command as a process."""
     return subprocess.Popen(
         [sys.executable, "-m", "batcher", "run", *arguments],
         cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": locale},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
