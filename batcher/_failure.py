@@ -26,14 +26,8 @@ def twin_of(error: BaseException) -> BaseException:
     reduced: Any = error.__reduce_ex__(4)
     make, arguments, *rest = reduced
     twin: BaseException = make(*arguments)
-    state: Any = rest[0] if rest else None
-    if state is None:
-        return twin
-    set_state = getattr(twin, "__setstate__", None)
-    if set_state is not None:
-        set_state(state)
-    else:
-        twin.__dict__.update(state)
+    if rest and rest[0] is not None:
+        twin.__setstate__(rest[0])
     return twin
 
 

@@ -103,15 +103,13 @@ class _Waiters(list[Any]):
 
     def append(self, waiter: object) -> None:
         super().append(waiter)
-        future = self._future()
-        if future is not None:
-            future._owner.begin_wait(future)
+        future: Any = self._future()  # it is there: who comes here has it
+        future._owner.begin_wait(future)
 
     def remove(self, waiter: object) -> None:
         super().remove(waiter)
-        future = self._future()
-        if future is not None:
-            future._owner.end_wait(future)
+        future: Any = self._future()
+        future._owner.end_wait(future)
 
 
 class ItemFuture(Future[R]):

@@ -358,13 +358,13 @@ class PendingQueue:
         tally, place = ticket._tally, ticket._place
         group = place if type(place) is Group else None  # else it has left, in a batch
         blocked = blocked_on(member)
+        members: Any = ticket.members  # it has some: this is one
         # One straight line.
         if tally is not None:
             tally.pending -= 1
             tally.ended[ending] += 1
         self.extra -= 1
-        if ticket.members is not None:
-            del ticket.members[member]
+        del members[member]
         self.ended.popleft()
         if group is not None:
             self._touched[id(group)] = group

@@ -503,3 +503,27 @@ def test_ctrl_c_as_places_are_dropped(make: Maker, monkeypatch: pytest.MonkeyPat
     assert all(isinstance(future.exception(0), BatcherClosedError) for future in futures)
     assert sorted(item for item, _ in drops.told) == [7, 7, 8]
     assert adds_up(batcher.status())
+
+
+def test_ctrl_c_while_a_place_is_freed_goes_through() -> None:
+    """A key whose equality Ctrl-C ends keeps its place; the interrupt is the user's, and isn't swallowed."""
+
+    class Interrupted:
+        """A key whose equality ends in Ctrl-C."""
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            raise KeyboardInterrupt
+
+    flights = Flights()
+    for _ in range(2):
+        ticket = Ticket("item")
+        ticket.shared_key = Interrupted()
+        if not flights._places:
+            flights.take(ticket)
+    with pytest.raises(KeyboardInterrupt):
+        flights.free(ticket)
+
+    assert len(flights._places) == 1

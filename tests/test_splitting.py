@@ -155,3 +155,26 @@ def test_close_fails_the_parts_to_come(make: Maker, clock: FakeClock) -> None:
         assert isinstance(caught.value.__cause__, ValueError)
     handler.let_go()
     assert [future.result(PATIENCE) for future in futures[:2]] == [0, -1]
+
+
+def test_part_whose_items_all_ended_is_passed_over(make: Maker, clock: FakeClock) -> None:
+    """When nothing is left of a part, the one after it comes."""
+
+    def handle(items: list[int]) -> list[int]:
+        if len(items) == 2:
+            batcher.pause()
+            raise ValueError
+        return [-item for item in items]
+
+    handler = RecordingHandler(handle)
+    batcher = make(handler, max_batch_size=2, max_delay=None, split_failed=True, max_concurrent=2)
+    hasty, patient = batcher.add(1, timeout=1.0), batcher.add(2)
+    handler.wait_for_batches(1)
+    clock.wait_for_sleepers(1)
+    clock.advance(1.0)
+    assert isinstance(hasty.exception(PATIENCE), ItemTimeoutError)
+    clock.wait_for_sleepers(1)
+    batcher.resume()
+
+    assert patient.result(PATIENCE) == -2
+    assert handler.batches == [[1, 2], [2]]

@@ -17,6 +17,7 @@ from batcher import (
     Retry,
     Throttle,
 )
+from batcher._starts import Starts
 from batcher.testing import FakeClock, RecordingHandler, inline
 from tests import stage
 from tests.stage import PATIENCE, HeldHandler, Maker, elsewhere, endings
@@ -355,3 +356,45 @@ def test_what_is_none_is_refused(options: dict[str, Any], message: str) -> None:
     """The error names the option and shows what was received."""
     with pytest.raises(TypeError, match=message):
         Batcher(print, **options)
+
+
+def test_turn_that_raises_gives_the_permit_back(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A throttle that fails in the middle of asking holds no probe's place of the breaker."""
+    throttle = Throttle(max_concurrent=1)
+    breaker = CircuitBreaker(failure_threshold=1, reset_timeout=0.0001)
+    breaker.record_failure(breaker.admit())  # type: ignore[arg-type]
+    handler = RecordingHandler()
+    batcher = make(handler, max_delay=0.0, throttle=throttle, circuit_breaker=breaker)
+
+    class Broken:
+        """A turn that can't be asked."""
+
+        def try_start(self) -> float | None:
+            """Fail."""
+            raise ConnectionError
+
+        def end(self) -> None:
+            """Do nothing."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(throttle, "turn", lambda _: Broken())
+        while not isinstance(error := batcher.add(1).exception(PATIENCE), ConnectionError):
+            assert isinstance(error, CircuitOpenError)  # the probe's time hasn't come
+
+    assert breaker.status().probes == 0
+    assert handler.batches == []
+
+
+def test_start_that_nothing_needs_is_given_back(clock: FakeClock) -> None:
+    """A start that was granted for a batch which is gone is another's."""
+    throttle = Throttle(max_concurrent=1)
+    breaker = CircuitBreaker(failure_threshold=1, reset_timeout=1.0)
+    starts = Starts(throttle, breaker, holds=False, clock=clock, wake=lambda: None)
+
+    starts.ask()
+    assert starts.is_decided
+    assert throttle.status().active == 1
+    starts.withdraw()
+
+    assert not starts.is_decided
+    assert throttle.status().active == 0
