@@ -356,8 +356,10 @@ class Batcher(Generic[T, R]):
 
     def _results(self, items: Iterator[T], deadline: float | None) -> Iterator[R]:
         ahead = min(3 * self._options.max_batch_size, self._options.max_pending)
-        # With keys, this window may be full and no batch: without a time trigger nothing would leave.
-        is_unhurried = self._options.max_delay is None and self._options.batch_key is not None
+        # Where items are kept apart or share places, this window may be full and no batch: without a time trigger
+        # nothing would leave.
+        options = self._options
+        is_unhurried = options.max_delay is None and (options.batch_key or options.dedup_key) is not None
         under_way: deque[Future[R]] = deque()
         problem: BaseException | None = None
         is_open = True

@@ -16,6 +16,7 @@ import math
 import threading
 import weakref
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
@@ -289,6 +290,7 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     is_cleared = _is_cleared_locked(line, plan, now, can_start=can_start)
     if can_start and is_cleared:
         plan.batch, plan.refusal = cut_locked(line, now)
+        plan.withdraws = plan.batch is None  # all its items had ended: others may wait for the start
     plan.rings = line.admit_waiters_locked()
     if plan.batch is not None:
         plan.is_inline = plan.refusal is None and _is_inline(line, plan.batch)
@@ -337,10 +339,14 @@ def cut_locked(line: Line, now: float, *, is_forced: bool = False) -> tuple[Batc
     is_paused = line.is_paused and line.state is State.OPEN
     is_forced = is_forced or (not is_paused and _is_full(line))
     is_eager = line.leave_early_at_locked(now) <= now
+    next_due = partial(queue.next_due, now, is_paused=is_paused, is_forced=is_forced, is_eager=is_eager)
     while True:
-        batch = queue.held.take(now, is_paused=is_paused)
+        # In turns, where both are due: what fails again and again must not keep everybody else waiting.
+        group = next_due() if queue.held.had_turn else None
+        batch = queue.held.take(now, is_paused=is_paused) if group is None else None
+        queue.held.had_turn = batch is not None
         if batch is None:
-            group = queue.next_due(now, is_paused=is_paused, is_forced=is_forced, is_eager=is_eager)
+            group = next_due() if group is None else group
             if group is None:
                 return None, None
             batch = queue.cut(group, now)
@@ -469,6 +475,8 @@ def run_all_here(line: Line) -> None:
         for bell in admit:
             bell.ring()
         if batch is None:
+            if line.starts is not None:
+                line.starts.withdraw()
             return
         if refusal is not None:
             refuse(line, batch, refusal)

@@ -107,6 +107,7 @@ class Batch:
         "expired",
         "first_started",
         "given_up",
+        "gone",
         "group",
         "is_held",
         "is_part",
@@ -141,7 +142,8 @@ class Batch:
         self.first_started = since  # of the first attempt
         self.last_error: BaseException | None = None  # of the attempt before
         self.is_part = False  # of a batch that was split
-        self.is_held = False  # it waits for its next handler call
+        self.is_held = False  # it waits for its next handler call, and ...
+        self.gone = 0  # ... so many of its items have ended there
         self.rest: list[Batch] = []  # parts whose turn comes when this batch is done
 
     @property

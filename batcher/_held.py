@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 class HeldBatches:
     """A heap of batches by the time from which they may start."""
 
-    __slots__ = ("_number", "heap", "size", "weight")
+    __slots__ = ("_number", "had_turn", "heap", "size", "weight")
 
     def __init__(self) -> None:
         """Start empty."""
         self.heap: list[tuple[float, int, Batch]] = []
         self.size = 0  # items that wait, those of later parts included
         self.weight = 0.0
+        self.had_turn = False  # the latest batch to leave was one of these
         self._number = 0
 
     def count_in(self, batch: Batch) -> None:
@@ -37,10 +38,19 @@ class HeldBatches:
         self.size += batch.size
         self.weight += batch.weight
 
-    def count_out(self, weight: float) -> None:
-        """Count one item that ended where it waited."""
+    def count_out(self, batch: Batch, weight: float) -> None:
+        """Count one item of `batch` that ended where it waited."""
         self.size -= 1
         self.weight -= weight
+        batch.gone += 1
+
+    def remove(self, batch: Batch) -> bool:
+        """Take out a batch that waits for its time; False if it is a later part, whose turn comes."""
+        kept = [offer for offer in self.heap if offer[2] is not batch]
+        is_here = len(kept) < len(self.heap)
+        heapq.heapify(kept)
+        self.heap = kept
+        return is_here
 
     def put(self, batch: Batch, due: float) -> None:
         """Have a batch that is counted leave from `due` on, those of the same time in order."""

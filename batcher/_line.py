@@ -492,12 +492,12 @@ class Line:
         while future is not None and deadline <= now:
             heapq.heappop(self.deadlines)
             item = future._result
-            if self._end_expired_locked(future):
+            if self._end_expired_locked(future, now):
                 expired.append((future, item))
             deadline, future = self.next_deadline_locked()
         return expired
 
-    def _end_expired_locked(self, future: ItemFuture[Any]) -> bool:
+    def _end_expired_locked(self, future: ItemFuture[Any], now: float) -> bool:
         """End one item by its own deadline; False if it is just being settled otherwise."""
         if self.queue.end(future, RUNNING, "expired", self.counters):
             self.queue.account_for_ended()
@@ -505,11 +505,11 @@ class Line:
             batch = self._batch_with_locked(future)
             if batch is None:
                 return False
-            self._count_expired_locked(future, batch)
+            self._count_expired_locked(future, batch, now)
         settle_locked(future, Failure(ItemTimeoutError("the item's own timeout passed"), shared=False))
         return True
 
-    def _count_expired_locked(self, future: ItemFuture[Any], batch: Batch) -> None:
+    def _count_expired_locked(self, future: ItemFuture[Any], batch: Batch, now: float) -> None:
         """Count an item of a batch, in a handler or held, as expired."""
         ticket, weight = ticket_of(future), future._weight
         is_last = True
@@ -525,7 +525,7 @@ class Line:
             batch.expired += 1
             self.processing -= 1
         elif is_last:
-            self.queue.held.count_out(weight)
+            self.queue.end_held(batch, weight, now)
         else:
             self.queue.extra -= 1
         self.counters.expired += 1

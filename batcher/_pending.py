@@ -744,6 +744,12 @@ class PendingQueue:
             self._touched[id(first.group)] = first.group
         self.held.put(first, due)
 
+    def end_held(self, batch: Batch, weight: float, now: float) -> None:
+        """Count an item of a held batch as ended; when nothing is left of the batch, nobody waits for its time."""
+        self.held.count_out(batch, weight)
+        if batch.gone == batch.size and self.held.remove(batch):
+            self.pass_over(batch, now)
+
     def pass_over(self, batch: Batch, now: float) -> None:
         """Go on after a held batch of which nothing is left."""
         if batch.rest:

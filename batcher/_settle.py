@@ -79,7 +79,7 @@ def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = No
         if post is not None:
             is_rest, unpinned = line.rest_locked(post)
     if story is not None:
-        _end_start(batch, outcomes)
+        _end_start(line, batch, outcomes)
         _tell(line, batch, story, again)
     # In place: the frames that called the handler have these lists, and an error's traceback has the frames.
     batch.items.clear()
@@ -102,7 +102,7 @@ def give_up(line: Line, batch: Batch) -> None:
         story = _conclude_locked(line, batch, outcomes, again, now)
     if batch.lent is not None:
         batch.lent.cancel()  # where it hasn't begun, it needn't
-    _end_start(batch, outcomes)
+    _end_start(line, batch, outcomes)
     _tell(line, batch, story, again)
 
 
@@ -117,10 +117,11 @@ def refuse(line: Line, batch: Batch, error: BaseException) -> None:
     batch.entries.clear()
 
 
-def _end_start(batch: Batch, outcomes: list[Any]) -> None:
+def _end_start(line: Line, batch: Batch, outcomes: list[Any]) -> None:
     """Give back what the handler call needed to start: it failed if nothing of it succeeded."""
-    if batch.start is not None:
+    if batch.start is not None and line.starts is not None:
         batch.start.end(is_failure=all(type(outcome) is Failure for outcome in outcomes))
+        line.starts.look_again()  # whoever finished the call has the flusher take a turn
 
 
 def _try_again(line: Line, batch: Batch, outcomes: list[Any], now: float) -> Again | None:

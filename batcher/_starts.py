@@ -93,6 +93,10 @@ class Starts:
         self._bell.ring()
         self._wake()
 
+    def look_again(self) -> None:
+        """Let the flusher's next turn ask: a call has reported to the breaker, which may answer otherwise now."""
+        self._is_rung = True
+
     @property
     def is_decided(self) -> bool:
         """Whether a start, or a refusal, waits for a batch."""

@@ -26,6 +26,15 @@ def test_map_yields_results_in_order(make: Maker) -> None:
     assert list(batcher.map(range(10))) == [2 * number for number in range(10)]
 
 
+def test_map_of_items_that_share_a_place(make: Maker) -> None:
+    """Equal items fill no batch, and yet nobody waits for ever: the iterator asks for what it waits for."""
+    batcher = make(double, max_batch_size=3, max_delay=None, adaptive=False, dedup_key=True)
+
+    taken = elsewhere(lambda: list(itertools.islice(batcher.map(itertools.repeat(4)), 20)))
+
+    assert taken.result(PATIENCE) == [8] * 20
+
+
 def test_map_of_nothing(make: Maker) -> None:
     """An input without items gives no results, and what it raises is raised."""
 

@@ -149,6 +149,18 @@ def test_keys_wait_for_their_own_retries(make: Maker, clock: FakeClock) -> None:
     assert handler.batches == [[1], [2], [1], [3]]
 
 
+def test_retries_without_end_or_wait_starve_nobody(make: Maker, clock: FakeClock) -> None:
+    """What fails again and again at once takes turns with the items of other keys."""
+    handler = Script(_1=10**9)
+    batcher = make(handler, max_batch_size=1, retry=Retry(attempts=None, delay=0.0), batch_key=lambda item: item)
+
+    batcher.add(1)
+    handler.wait_for_batches(3)
+
+    assert batcher.add(2).result(PATIENCE) == -2
+    assert not batcher.close(0).complete
+
+
 def test_without_order_others_go_on(make: Maker, clock: FakeClock) -> None:
     """With several calls at a time and no key there is no order to keep: a retry holds up nobody."""
     handler = Script(_1=1)
@@ -243,7 +255,7 @@ def test_deadline_ends_an_item_between_attempts(make: Maker, clock: FakeClock) -
 
 
 def test_batch_whose_items_all_ended_is_passed_over(make: Maker, clock: FakeClock) -> None:
-    """A retry of which nothing is left frees the way for what came later."""
+    """A retry of which nothing is left frees the way for what came later, long before its time."""
     handler = Script(whole=1)
     batcher = make(handler, max_batch_size=1, retry=FOREVER)
 
@@ -253,8 +265,6 @@ def test_batch_whose_items_all_ended_is_passed_over(make: Maker, clock: FakeCloc
     clock.advance(0.5)
     with pytest.raises(ItemTimeoutError):
         gone.result(PATIENCE)
-    clock.wait_for_sleepers(1)
-    clock.advance(0.5)
 
     assert later.result(PATIENCE) == -2
     assert handler.batches == [[1], [2]]

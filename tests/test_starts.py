@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from typing import Any
 
@@ -163,6 +164,25 @@ def test_endless_retries_wait_for_the_circuit(make: Maker, clock: FakeClock) -> 
     assert batcher.close().complete
 
 
+def test_what_waits_for_a_probe_goes_on_with_its_result(make: Maker, clock: FakeClock) -> None:
+    """A batch that found a probe's place taken asks again when the probe has succeeded, not when its time is over."""
+    breaker = CircuitBreaker(failure_threshold=1, reset_timeout=30.0)
+    breaker.record_failure(breaker.admit())  # type: ignore[arg-type]
+    handler = HeldHandler(lambda items: [-item for item in items])
+    batcher = make(
+        handler, max_batch_size=1, max_concurrent=2, circuit_breaker=breaker, retry=Retry(attempts=None, delay=1.0)
+    )
+
+    clock.advance(30.0)
+    probe, other = batcher.add_many([1, 2])
+    handler.wait_for_batches(1)
+    clock.wait_for_sleepers(1)
+    handler.let_go()
+
+    assert (probe.result(PATIENCE), other.result(PATIENCE)) == (-1, -2)
+    assert handler.batches == [[1], [2]]
+
+
 def test_open_breaker_fails_what_waits_for_a_retry(make: Maker, clock: FakeClock) -> None:
     """With a limited number of attempts the items don't wait for the circuit."""
     breaker = CircuitBreaker(failure_threshold=1, reset_timeout=30.0)
@@ -237,6 +257,37 @@ def test_items_that_end_give_their_turn_away(make: Maker, clock: FakeClock) -> N
 
     assert throttle.status().waiting == 0
     throttle.release()
+
+
+def test_start_that_no_batch_needs_is_given_back(make: Maker, clock: FakeClock) -> None:
+    """A later half of a split, whose items have ended by its turn, doesn't keep its start from others."""
+    waits: queue.SimpleQueue[int] = queue.SimpleQueue()
+    throttle = Throttle(max_concurrent=1, on_throttle=waits.put)
+    go = threading.Event()
+
+    def handle(items: list[int]) -> object:
+        if len(items) == 2:
+            raise OSError
+        assert go.wait(PATIENCE)
+        return items
+
+    handler = RecordingHandler(handle)
+    batcher = make(handler, max_batch_size=2, max_delay=None, adaptive=False, split_failed=True, throttle=throttle)
+    first, ending = batcher.add(1, timeout=1.0), batcher.add(2, timeout=0.5)
+    handler.wait_for_batches(2)
+    clock.advance(0.5)
+    assert isinstance(ending.exception(PATIENCE), ItemTimeoutError)
+    between = elsewhere(throttle.acquire)
+    waits.get(timeout=PATIENCE)
+    go.set()
+    assert first.result(PATIENCE) == 1
+    assert between.result(PATIENCE)
+    waits.get(timeout=PATIENCE)  # the batcher is next
+    throttle.release()
+
+    assert elsewhere(throttle.acquire).result(PATIENCE)
+    throttle.release()
+    assert handler.batches == [[1, 2], [1]]
 
 
 def test_close_leaves_the_line(make: Maker, clock: FakeClock) -> None:
