@@ -17,6 +17,8 @@ from batcher import (
     Retry,
     _drop,
 )
+from batcher._flights import Flights
+from batcher._group import Ticket
 from batcher.testing import FakeClock, RecordingHandler
 from tests import stage
 from tests.interruptions import press_ctrl_c
