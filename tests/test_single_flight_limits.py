@@ -28,8 +28,6 @@ from tests.test_single_flight import STEADY, counts, negate, places
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batcher._group import Ticket
-
 clock, make = stage.clock, stage.make
 
 FOREVER = Retry(attempts=None, delay=9.0, jitter="none")
@@ -519,13 +517,10 @@ def test_ctrl_c_while_a_place_is_freed_goes_through() -> None:
         def __eq__(self, other: object) -> bool:
             raise KeyboardInterrupt
 
-    flights = Flights()
-    for _ in range(2):
-        ticket = Ticket("item")
-        ticket.shared_key = Interrupted()
-        if not flights._places:
-            flights.take(ticket)
+    flights, first, second = Flights(), Ticket("item"), Ticket("item")
+    first.shared_key, second.shared_key = Interrupted(), Interrupted()
+    flights.take(first)
     with pytest.raises(KeyboardInterrupt):
-        flights.free(ticket)
+        flights.free(second)
 
     assert len(flights._places) == 1
