@@ -580,7 +580,8 @@ class Line:
                 self.queue.collect()
                 self.refresh_gate_locked()
             counters, queue = self.counters, self.queue
-            since = queue.oldest_since
+            dates = (queue.oldest_since, *(batch.since for batch in self.running if batch.rest))
+            since = min((date for date in dates if date is not None), default=None)
             is_paused = self.is_paused and self.state is State.OPEN
             return BatcherStatus(
                 state="paused" if is_paused else self.state.value,

@@ -133,8 +133,9 @@ class PendingQueue:
 
     @property
     def oldest_since(self) -> float | None:
-        """When the oldest collected entry came; None if none waits."""
-        return min((group.since for group in self._groups.values() if group.live and group.is_dated), default=None)
+        """When the oldest collected entry came, what waits for its next attempt included; None if none waits."""
+        grouped = [group.since for group in self._groups.values() if group.live and group.is_dated]
+        return min((*grouped, *(batch.since for batch in self.held.batches())), default=None)
 
     @property
     def is_ranked(self) -> bool:

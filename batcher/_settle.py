@@ -76,6 +76,7 @@ def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = No
             line.stuck -= 1  # its futures were failed long ago; what came now is thrown away
         else:
             story = _conclude_locked(line, batch, outcomes, again, now)
+            line.last_batch_seconds = story.seconds
         if post is not None:
             is_rest, unpinned = line.rest_locked(post)
     if story is not None:
@@ -100,6 +101,7 @@ def give_up(line: Line, batch: Batch) -> None:
         batch.given_up = True
         line.stuck += 1
         story = _conclude_locked(line, batch, outcomes, again, now)
+        line.last_batch_seconds = story.seconds
     if batch.lent is not None:
         batch.lent.cancel()  # where it hasn't begun, it needn't
     _end_start(line, batch, outcomes)
@@ -143,7 +145,6 @@ def _conclude_locked(line: Line, batch: Batch, outcomes: list[Any], again: Again
     """Free the batch's place, end its futures, and hold what is tried again."""
     story = _Story(batch.size, now - batch.started)
     line.running.discard(batch)
-    line.last_batch_seconds = story.seconds
     if again is None and line.regroup is not None and not is_whole_failure(outcomes):
         line.queue.sizing.observe(batch.size, story.seconds)
     following, due = batch.rest, now

@@ -1,11 +1,13 @@
 """What a batcher says about itself."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from batcher.testing import FakeClock
+from batcher import CircuitBreaker, CircuitOpenError, HandlerTimeoutError, Retry
+from batcher.testing import FakeClock, RecordingHandler
 from tests import stage
 from tests.stage import PATIENCE, HeldHandler, Maker, endings
 
@@ -68,6 +70,63 @@ def test_status_duration_of_the_last_call(make: Maker, clock: FakeClock) -> None
     future.result(PATIENCE)
 
     assert batcher.status().last_batch_seconds == 2.5
+
+
+def test_status_duration_of_a_call_that_is_given_up(make: Maker, clock: FakeClock) -> None:
+    """A call that outlasts `handler_timeout` took as long as it was waited for."""
+    handler = HeldHandler()
+    batcher = make(handler, max_delay=0, handler_timeout=2.0)
+    future = batcher.add(1)
+    handler.wait_for_batches(1)
+
+    clock.advance(2.0)
+    assert isinstance(future.exception(PATIENCE), HandlerTimeoutError)
+
+    assert batcher.status().last_batch_seconds == 2.0
+
+
+def test_status_duration_is_of_calls_alone(make: Maker, clock: FakeClock) -> None:
+    """A batch that an open breaker refuses is no call, and leaves the last one's duration."""
+    breaker = CircuitBreaker(failure_threshold=1)
+
+    def handle(items: list[int]) -> None:
+        clock.advance(2.5)
+        raise OSError
+
+    batcher = make(handle, max_delay=0, circuit_breaker=breaker)
+    for kind in (OSError, CircuitOpenError):
+        assert isinstance(batcher.add(1).exception(PATIENCE), kind)
+
+    assert batcher.status().last_batch_seconds == 2.5
+
+
+def test_status_age_of_what_is_tried_again(make: Maker, clock: FakeClock) -> None:
+    """What waits for its next attempt, or for its half's turn, is pending and has an age."""
+    handler = HeldHandler(lambda items: [OSError()] * len(items))
+    batcher = make(handler, max_delay=0, retry=Retry(attempts=2, delay=9.0, jitter="none"))
+    batcher.put(1)
+    handler.wait_for_batches(1)
+    clock.advance(3.0)
+    assert batcher.status().oldest_pending_age is None
+    handler.let_go()
+    clock.wait_for_sleepers(1)
+    assert batcher.status().oldest_pending_age == 3.0
+
+    go = threading.Event()
+
+    def halve(items: list[int]) -> None:
+        if len(items) == 1:
+            assert go.wait(PATIENCE)
+        raise OSError
+
+    recorder = RecordingHandler(halve)
+    other = make(recorder, max_delay=None, max_batch_size=2, split_failed=True)
+    futures = other.add_many([1, 2])
+    recorder.wait_for_batches(2)
+    clock.advance(1.0)
+    assert (other.status().pending, other.status().oldest_pending_age) == (1, 1.0)
+    go.set()
+    assert all(isinstance(future.exception(PATIENCE), OSError) for future in futures)
 
 
 def test_status_age_of_the_oldest_item(make: Maker, clock: FakeClock) -> None:
