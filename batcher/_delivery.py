@@ -94,9 +94,8 @@ class Delivery:
     def conclude(self, batch: Batch, ended: Sequence[int]) -> None:
         """Go on with items that the caller has dealt with."""
         self._record(batch, ended)
-        self._awaited[batch] -= 1
-        if not self._awaited[batch]:
-            del self._awaited[batch]
+        left = self._awaited.pop(batch) - 1
+        self._awaited |= {batch: left} if left else {}
         self._close_if_done(batch)
 
     def stream_rest(self) -> None:
