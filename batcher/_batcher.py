@@ -145,9 +145,8 @@ class Batcher(Generic[T, R]):
                 because it repeats the side effects of the calls that failed.
             circuit_breaker: Spares the backend while it fails. A handler call fails when it raises, times out,
                 or every result is an error. While the circuit is open, items fail at once with
-                CircuitOpenError; with `Retry(attempts=None)` they wait instead. The calls that `split_failed`
-                makes count as well: one bad item of n fails up to ceil(log2 n)+1 calls in a row, and with a
-                `failure_threshold` that isn't above that, its neighbours too.
+                CircuitOpenError; with `Retry(attempts=None)` they wait instead. Of a batch that `split_failed`
+                splits, the failures of its parts don't count: a bad item is no sign of a bad backend.
             throttle: Limits how often handler calls start, and how many run at once; may be shared. Until a
                 call may start, its batch grows.
             around_batch: Returns a context manager that is entered around each handler call, on the

@@ -120,9 +120,13 @@ def refuse(line: Line, batch: Batch, error: BaseException) -> None:
 
 
 def _end_start(line: Line, batch: Batch, outcomes: list[Any]) -> None:
-    """Give back what the handler call needed to start: it failed if nothing of it succeeded."""
+    """Give back what the handler call needed to start: it failed if nothing of it succeeded.
+
+    Of a part of a split batch that says nothing: the bad item is in it.
+    """
     if batch.start is not None and line.starts is not None:
-        batch.start.end(is_failure=all(type(outcome) is Failure for outcome in outcomes))
+        is_failure = all(type(outcome) is Failure for outcome in outcomes)
+        batch.start.end(is_failure=None if is_failure and batch.is_part else is_failure)
         line.starts.look_again()  # whoever finished the call has the flusher take a turn
 
 

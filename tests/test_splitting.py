@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher import Batcher, BatcherClosedError, ItemTimeoutError, ResultShapeError, Retry
+from batcher import Batcher, BatcherClosedError, CircuitBreaker, ItemTimeoutError, ResultShapeError, Retry
 from batcher.testing import FakeClock, RecordingHandler, inline
 from tests import stage
 from tests.stage import PATIENCE, Maker, endings
@@ -178,3 +178,16 @@ def test_part_whose_items_all_ended_is_passed_over(make: Maker, clock: FakeClock
 
     assert patient.result(PATIENCE) == -2
     assert handler.batches == [[1, 2], [2]]
+
+
+def test_bad_item_opens_no_circuit(make: Maker) -> None:
+    """The search for a bad item fails many calls in a row; the breaker counts the first of them alone."""
+    breaker = CircuitBreaker(failure_threshold=2)
+    handler = poisoned({0})
+    batcher = make(handler, max_batch_size=64, split_failed=True, circuit_breaker=breaker)
+
+    futures = batcher.add_many(range(64))
+    batcher.close()
+
+    assert [future.exception(0) is None for future in futures] == [False] + [True] * 63
+    assert breaker.status().state == "closed"
