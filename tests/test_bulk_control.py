@@ -16,6 +16,7 @@ from batcher import BatchProcessor, BatchResult, ItemTimeoutError, Progress, Ret
 from batcher._bar import Bar
 from batcher._bulk_run import BulkRun
 from batcher._conductor import Conductor
+from batcher._control import Control
 from batcher.testing import FakeClock
 from tests.bulk_tools import SECONDS, Elsewhere, Hold, becomes
 from tests.interruptions import at_each_place, interrupt, press_ctrl_c
@@ -285,6 +286,23 @@ def test_pause_stop_and_status_without_a_run() -> None:
     processor.resume()
 
     assert processor.run(range(3)).results == [0, 1, 2]
+
+
+def test_resume_while_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that begins just when another thread resumes doesn't stay paused, with nobody to resume it."""
+    processor = BatchProcessor(str)
+    processor.pause()
+    in_between = [processor.resume]
+    pause = Control.pause
+
+    def pause_late(control: Control) -> None:
+        while in_between:
+            in_between.pop()()
+        pause(control)
+
+    monkeypatch.setattr(Control, "pause", pause_late)
+
+    assert Elsewhere(lambda: processor.run(range(3))).result().results == ["0", "1", "2"]
 
 
 # Progress
