@@ -253,7 +253,10 @@ class BatchProcessor(Generic[T, R]):
             run.control.resume()
 
     def stop(self) -> None:
-        """Begin no more items in the present runs; they return when the items that run have ended."""
+        """Begin no more items in the present runs; they return when the items that run have ended.
+
+        A run that waits for its input returns when that has given one more item: nobody can interrupt it.
+        """
         for run in self._present_runs():
             run.control.stop()
 
