@@ -105,7 +105,7 @@ class BatchProcessor(Generic[T, R]):
                 Exception fails that item alone; raising fails the batch.
             batch_size: The most items in a batch.
             max_concurrent: Batches at once.
-            delay: Seconds between two items of a batch.
+            delay: Seconds between two items of a batch. Not for a `batch_processor`.
             timeout: Seconds for an item; with `batch_processor`, for a call. Then it fails with
                 ItemTimeoutError, its thread is given up and another takes its place; what comes of it
                 later is thrown away. None: no limit.
@@ -223,8 +223,11 @@ class BatchProcessor(Generic[T, R]):
 
     def _enter(self, run: BulkRun) -> None:
         self._runs[id(run)] = self._latest = run
-        if self._is_paused:
+        while self._is_paused:
             run.control.pause()
+            if self._is_paused:
+                break
+            run.control.resume()  # `resume` came in between: it has found this run, and not paused yet
 
     def _leave(self, run: BulkRun) -> None:
         """Keep of a run nothing but its last figures."""
@@ -250,7 +253,10 @@ class BatchProcessor(Generic[T, R]):
             run.control.resume()
 
     def stop(self) -> None:
-        """Begin no more items in the present runs; they return when the items that run have ended."""
+        """Begin no more items in the present runs; they return when the items that run have ended.
+
+        A run that waits for its input returns when that has given one more item: nobody can interrupt it.
+        """
         for run in self._present_runs():
             run.control.stop()
 
@@ -307,7 +313,24 @@ def process_batch(
         processor: Called with each item.
         batch_processor: Called with each batch instead.
         reduce: A pair `(function, initial)` to fold the results by.
-        options: As for `BatchProcessor`.
+        options: Those of `BatchProcessor`, which tells more of each:
+
+            - `batch_size=100`: the most items in a batch.
+            - `max_concurrent=4`: batches at once.
+            - `delay=0.0`: seconds between two items of a batch.
+            - `timeout=None`: seconds for an item, or for a call of `batch_processor`.
+            - `retries=0`: a Retry, or a number of extra attempts for an item.
+            - `on_progress=None`: called with a Progress, at most ten times a second.
+            - `progress=False`: draw a progress bar (extra `progress`).
+            - `total=None`: how many items there will be, where `len(items)` doesn't say.
+            - `executor=None`: where the processor runs; None: on threads of the run's own.
+            - `max_failures=None`: the most items that may fail; a float is a part of all.
+            - `throttle=None`: a Throttle for the calls.
+            - `circuit_breaker=None`: a CircuitBreaker for the calls.
+            - `priority=None`: returns an item's priority; the highest are begun first.
+            - `prepare=None`: called with each batch before it is processed.
+            - `checkpoint=None`: a file of the keys of all items that succeeded; they are skipped later.
+            - `item_key=None`: returns the item's key for the checkpoint.
 
     Raises:
         TypeError: An option has the wrong type.

@@ -81,7 +81,7 @@ class BulkRun:
         # Last: from here on there is something to close.
         self._checkpoint = None if settings.checkpoint is None else _open(settings.checkpoint)
         try:
-            self._feed = Feed(items, settings, self._books, self._checkpoint)
+            self._feed = Feed(items, settings, self._books, self._checkpoint, control=self.control, clock=clock)
         except BaseException:
             self._close_checkpoint()
             raise

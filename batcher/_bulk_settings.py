@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batcher._options import check_callable, check_count, check_flag, check_partner, check_seconds, require_seconds
+from batcher._options import (
+    check_callable,
+    check_count,
+    check_does_its_work,
+    check_flag,
+    check_partner,
+    check_seconds,
+    require_seconds,
+)
 from batcher._retry import as_retry
 
 if TYPE_CHECKING:
@@ -65,10 +73,16 @@ class BulkSettings:
                 "one of processor and batch_processor must be given, and not both, "
                 f"got {self.processor!r} and {self.batch_processor!r}"
             )
+        check_does_its_work("processor", self.processor)
         check_count("batch_size", self.batch_size)
         check_count("max_concurrent", self.max_concurrent)
         check_flag("progress", self.progress)
         self._set("delay", require_seconds("delay", self.delay))
+        if self.delay and self.batch_processor is not None:
+            raise ValueError(
+                f"delay is for a processor of single items, got {self.delay!r} with a batch_processor; "
+                "a throttle limits how often that is called"
+            )
         self._set("timeout", check_seconds("timeout", self.timeout, positive=True))
         as_retry("retries", self.retries)
         _check_total(self.total)

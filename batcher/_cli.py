@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from batcher._bulk import BatchProcessor
 from batcher._files import check_distinct, cut_torn_line, open_input, open_outputs
 from batcher._meter import Meter
+from batcher._options import check_does_its_work
 from batcher._rows import Row, RowFunction, failed_line, field_key, read_rows
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def find_function(name: str) -> Callable[[Any], Any]:
 
     Raises:
         ValueError: There is none.
+        TypeError: It is a coroutine function.
     """
     module_name, colon, path = name.partition(":")
     if not (module_name and colon and path):
@@ -166,6 +168,7 @@ def find_function(name: str) -> Callable[[Any], Any]:
         found = getattr(found, part, None)
     if not callable(found):
         raise ValueError(f"{module_name!r} has no function {path!r}")  # noqa: TRY004 - one kind for all
+    check_does_its_work(path, found)
     function: Callable[[Any], Any] = found
     return function
 

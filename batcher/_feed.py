@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
     from batcher._bulk_settings import BulkSettings
     from batcher._checkpoint import Checkpoint
+    from batcher._clock import Clock
+    from batcher._control import Control
     from batcher._progress import Books
 
 # Input index, item, key, and what its key or its priority failed with.
 _Entry = tuple[int, Any, str | None, BaseException | None]
+
+
+# Seconds for which an input may be read without a look whether somebody stops the run.
+_QUICK = 0.001
 
 
 class Feed:
@@ -35,9 +41,16 @@ class Feed:
     """
 
     def __init__(
-        self, items: Iterable[Any], settings: BulkSettings, books: Books, checkpoint: Checkpoint | None
+        self,
+        items: Iterable[Any],
+        settings: BulkSettings,
+        books: Books,
+        checkpoint: Checkpoint | None,
+        *,
+        control: Control,
+        clock: Clock,
     ) -> None:
-        """Read nothing yet.
+        """Read nothing yet; nothing more once `control` stops the run.
 
         Raises:
             TypeError: `items` isn't iterable.
@@ -47,6 +60,9 @@ class Feed:
         self._iterator: Iterator[Any] = iter(items)
         self._size = settings.batch_size
         self._books = books
+        self._control = control
+        self._clock = clock
+        self._stride = 1  # how much an input has shown that it gives at once
         self._checkpoint = checkpoint
         self._item_key = settings.item_key
         self._priority = settings.priority
@@ -88,18 +104,27 @@ class Feed:
     def _read(self, count: int) -> list[Any]:
         """Read so many items, fewer at the end of the input."""
         items: list[Any] = []
-        if self._books.is_read:
-            return items
         try:
-            # What was read before an error stays in the list.
-            items.extend(islice(self._iterator, count))
+            while len(items) < count and not (self._books.is_read or self._control.is_stopping):
+                self._read_some(items, count)
         except Exception as error:  # noqa: BLE001 - the input's; raised when all that was read is done
             self.error = error
             self._books.is_read = True
-        if len(items) < count:
-            self._books.is_read = True
         self._books.read += len(items)
         return items
+
+    def _read_some(self, items: list[Any], count: int) -> None:
+        """Read on, but not for long: a stop must not wait until a slow input has filled a batch."""
+        began = self._clock.monotonic()
+        wanted = count - len(items)
+        if not self._is_sized:
+            wanted = min(wanted, self._stride)
+        goal = len(items) + wanted
+        items.extend(islice(self._iterator, wanted))  # what was read before an error stays in the list
+        if len(items) < goal:
+            self._books.is_read = True
+        is_quick = self._clock.monotonic() - began < _QUICK
+        self._stride = min(self._stride * 2, self._size) if is_quick else 1
 
     def _read_keyed(self, count: int) -> bool:
         """Read so many items into the window, but for those that the checkpoint has; say whether there were any."""

@@ -5,6 +5,7 @@ Every check names the option, says what would do, and shows what was received.
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, SupportsFloat
 
@@ -135,3 +136,14 @@ def _number(name: str, value: object, wanted: str) -> float:
         return float(value)
     except OverflowError:
         return math.inf  # an int beyond all floats
+
+
+def check_does_its_work(name: str, value: object) -> None:
+    """Check that a function isn't a coroutine function, whose call does nothing yet: it would seem to succeed.
+
+    Raises:
+        TypeError: It is.
+    """
+    call = getattr(type(value), "__call__", None)  # noqa: B004 - objects may be called by a method of their class
+    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (value, call)):
+        raise TypeError(f"{name} must be a function that does its work when it is called, got {value!r}")

@@ -1,16 +1,20 @@
 """`process_batch`: every item is processed, fails alone, and stands at its place in the result."""
 
 import contextvars
+import functools
 import gc
+import inspect
 import itertools
+import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from batcher import BatchProcessor, BatchResult, FailedItem, MissingResultError, ResultShapeError, Retry, process_batch
+from batcher._bulk import BulkOptions
 from batcher.testing import FakeClock
 from tests.bulk_tools import SECONDS, Elsewhere, Hold
 
@@ -553,6 +557,42 @@ def test_one_function_is_needed() -> None:
     """Without any function there is nothing to do."""
     with pytest.raises(TypeError, match="one of processor and batch_processor"):
         BatchProcessor()
+
+
+def test_delay_is_for_single_items() -> None:
+    """Between what a batch function does with its items nobody can wait: it is refused, and not ignored."""
+    with pytest.raises(ValueError, match="delay is for a processor of single items, got"):
+        BatchProcessor(batch_processor=list, delay=0.5)
+
+    assert BatchProcessor(batch_processor=print, delay=0).run([]).total_processed == 0
+
+
+def test_coroutine_functions_are_refused() -> None:
+    """A function whose calls do nothing yet would let every item seem to succeed."""
+
+    async def later(item: int) -> int:
+        return item
+
+    async def one_by_one(item: int) -> AsyncIterator[int]:
+        yield item
+
+    class Later:
+        async def __call__(self, item: int) -> int:
+            return item
+
+    functions: list[Callable[[int], object]] = [later, one_by_one, functools.partial(later), Later()]
+    for function in functions:
+        with pytest.raises(TypeError, match="processor must be a function that does its work when it is called"):
+            BatchProcessor(function)
+
+
+def test_help_tells_of_each_option() -> None:
+    """What `help(process_batch)` shows has all options, each with its default."""
+    documentation = process_batch.__doc__ or ""
+    defaults = inspect.signature(BatchProcessor).parameters
+    told = re.findall(r"- `(\w+)=(\S+)`: ", documentation)
+
+    assert told == [(name, repr(defaults[name].default)) for name in BulkOptions.__annotations__]
 
 
 def test_items_must_be_iterable() -> None:

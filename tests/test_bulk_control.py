@@ -16,6 +16,7 @@ from batcher import BatchProcessor, BatchResult, ItemTimeoutError, Progress, Ret
 from batcher._bar import Bar
 from batcher._bulk_run import BulkRun
 from batcher._conductor import Conductor
+from batcher._control import Control
 from batcher.testing import FakeClock
 from tests.bulk_tools import SECONDS, Elsewhere, Hold, becomes
 from tests.interruptions import at_each_place, interrupt, press_ctrl_c
@@ -259,6 +260,36 @@ def test_stop_before_anything_begins() -> None:
     assert (result.total_processed, result.stopped) == (0, True)
 
 
+@pytest.mark.parametrize("options", [{}, {"priority": int}], ids=["plain", "keyed"])
+def test_stop_while_the_input_is_slow(options: Any) -> None:
+    """A stop waits for the item that is being read, and not until a slow input has filled a batch."""
+    read: list[int] = []
+
+    def slowly() -> Iterator[int]:
+        for number in itertools.count():
+            if number == 20:
+                processor.stop()
+            clock.advance(1)
+            read.append(number)
+            yield number
+
+    with FakeClock() as clock:
+        processor = BatchProcessor(str, batch_size=1000, **options)
+        result = processor.run(slowly())
+
+    assert (result.total_processed, result.stopped) == (0, True)
+    assert len(read) == 21
+
+
+def test_quick_input_is_read_in_one_go() -> None:
+    """What an input gives at once is taken at once; still no more than may be read ahead."""
+    with FakeClock():
+        result = process_batch(iter(range(10_000)), str, batch_size=64, max_concurrent=2)
+
+    assert result.successful == list(range(10_000))
+    assert result.total_batches == -(-10_000 // 64)
+
+
 def test_stop_ends_waiting_retries() -> None:
     """An item that waits for another attempt fails with the error of its last one."""
 
@@ -285,6 +316,23 @@ def test_pause_stop_and_status_without_a_run() -> None:
     processor.resume()
 
     assert processor.run(range(3)).results == [0, 1, 2]
+
+
+def test_resume_while_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that begins just when another thread resumes doesn't stay paused, with nobody to resume it."""
+    processor = BatchProcessor(str)
+    processor.pause()
+    in_between = [processor.resume]
+    pause = Control.pause
+
+    def pause_late(control: Control) -> None:
+        while in_between:
+            in_between.pop()()
+        pause(control)
+
+    monkeypatch.setattr(Control, "pause", pause_late)
+
+    assert Elsewhere(lambda: processor.run(range(3))).result().results == ["0", "1", "2"]
 
 
 # Progress

@@ -26,6 +26,9 @@ class Shop:
     def price(row):
         return float(row["price"]) * 2
 
+async def later(value):
+    return value
+
 def reciprocal(n):
     return {"of": n, "is": 1 / n}
 
@@ -148,6 +151,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["jobs:identity", "in.jsonl", "--checkpoint", "linked"], "'linked' is the output"),
         (["jobs:identity", "in.jsonl", "--failed", "missing/failed"], "No such file"),
         (["jobs:identity", "in.jsonl", "--key", "id"], "--key needs --checkpoint"),
+        (["jobs:later", "in.jsonl"], "later must be a function that does its work when it is called"),
         (["broken:function", "in.jsonl"], "importing 'broken' raised SystemExit: 0"),
         (["jobs:identity"], "the following arguments are required: INPUT"),
     ],
