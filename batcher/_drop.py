@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures._base import FINISHED, RUNNING
 from typing import TYPE_CHECKING, Any
 
 from batcher._failure import Failure
@@ -14,7 +13,6 @@ from batcher._tell import call_hook, tell_futures
 from batcher.errors import BatcherClosedError
 
 if TYPE_CHECKING:
-    from batcher._flights import Flights
     from batcher._group import Batch
     from batcher._line import Line
     from batcher.errors import BatcherError
@@ -76,6 +74,16 @@ def cancel_unsent(line: Line) -> None:
     drop_unsent(line, "the batcher was closed without draining")
 
 
+class _Loss:
+    """An entry that was dropped, and its item, which its future lets go of when it is settled."""
+
+    __slots__ = ("entry", "item")
+
+    def __init__(self, entry: object) -> None:
+        self.entry = entry
+        self.item = entry._result if is_tracked(entry) else entry
+
+
 def settle_dropped(
     line: Line, dropped: list[Any], kind: type[BatcherError], reason: str, cause: BaseException | None = None
 ) -> None:
@@ -85,40 +93,38 @@ def settle_dropped(
     """
     if not dropped:
         return
-    if line.flights is not None:
-        _share(line, line.flights, dropped)
+    with line.lock:
+        losses = _losses(line, dropped)
     error = kind(reason)
     error.__cause__ = cause
-    failure = Failure(error, shared=len(dropped) > 1)
-    # Others were husks when their turn came, or Ctrl-C kept them from being dropped after all.
-    gone = [entry for entry in dropped if not is_tracked(entry) or entry._state in (RUNNING, FINISHED)]
-    items = [entry._result if is_tracked(entry) else entry for entry in gone]
-    futures = [entry for entry in gone if type(entry) is ItemFuture]
+    failure = Failure(error, shared=len(losses) > 1)
+    futures = [loss.entry for loss in losses if type(loss.entry) is ItemFuture]
     with line.lock:
         for future in futures:
             settle_locked(future, failure)
     tell_futures(line, futures)
-    dropped[:] = gone
     told = 0
     try:
-        for entry, item in zip(gone, items, strict=True):
+        for loss in losses:
             told += 1
-            if type(entry) is Ticket:
-                entry._result = None  # the queue may keep the husk for a while
-            _tell_dropped(line, entry, item, error)
+            if type(loss.entry) is Ticket:
+                loss.entry._result = None  # the queue may keep the husk for a while
+            _tell_dropped(line, loss.entry, loss.item, error)
     finally:
         del dropped[:told]
 
 
-def _share(line: Line, flights: Flights, dropped: list[Any]) -> None:
-    """Put the members in the place of dropped tickets, and free those places. May be repeated."""
-    with line.lock:
-        tickets = [entry for entry in dropped if type(entry) is Ticket and entry.members is not None]
+def _losses(line: Line, dropped: list[Any]) -> list[_Loss]:
+    """Put what was lost in the place of each entry, those who shared it one by one, and free shared places."""
+    tickets = [entry for entry in dropped if type(entry) is Ticket and entry.members is not None]
+    if line.flights is not None:
         for ticket in tickets:
-            flights.free(ticket)
-        dropped[:] = with_members(dropped)  # before the tickets let go of them
-        for ticket in tickets:
-            end_ticket(ticket)
+            line.flights.free(ticket)
+    losses = [entry if type(entry) is _Loss else _Loss(entry) for entry in with_members(dropped)]
+    dropped[:] = losses  # before the tickets let go of their members
+    for ticket in tickets:
+        end_ticket(ticket)
+    return losses
 
 
 def _tell_dropped(line: Line, entry: object, item: object, error: BaseException) -> None:

@@ -125,26 +125,29 @@ class Intake:
         """Let in, or drop, as many as may be now; return how many. `waiter` stands for the next, if it must wait."""
         line = self._line
         overflow = line.options.overflow
-        rest = len(entries) - position
-        fitting = self._fitting_locked(entries, position)
-        if overflow == "block" and not may_wait:
-            fitting = rest
-        self._enter_locked(entries[position : position + fitting])
-        if fitting < rest:
+        end = position
+        while end < len(entries):  # again where items took no room: they share a place in a handler
+            is_free = overflow == "block" and not may_wait
+            fitting = len(entries) - end if is_free else self._fitting_locked(entries, end)
+            if not fitting:
+                break
+            line.enter_locked(entries[end : end + fitting])
+            end += fitting
+        if end < len(entries):
             line.was_full = True
             if overflow == "drop_newest":
-                self._drop_arriving_locked(entries[position + fitting :], dropped)
-                fitting = rest
+                self._drop_arriving_locked(entries[end:], dropped)
+                end = len(entries)
             elif overflow == "drop_oldest":
                 if not line.queue.drop_oldest(line.counters, dropped):  # all that counts waits for its next attempt
-                    self._drop_arriving_locked(entries[position : position + 1], dropped)
-                    fitting = 1
+                    self._drop_arriving_locked(entries[end : end + 1], dropped)
+                    end += 1
             else:
-                waiter.entry = (entries[position + fitting],)
+                waiter.entry = (entries[end],)
                 waiter.weight = _weight(waiter.entry[0])
                 line.waiters.append(waiter)
         line.refresh_gate_locked()
-        return fitting
+        return end - position
 
     def _fitting_locked(self, entries: Sequence[Any], position: int) -> int:
         """Return how many of the next entries have room, one after another."""
@@ -161,10 +164,6 @@ class Intake:
             if weight > options.max_pending_weight and (offset or queue.count):  # an empty queue has room for one
                 return offset
         return fitting
-
-    def _enter_locked(self, entries: Sequence[Any]) -> None:
-        if entries:
-            self._line.enter_locked(entries)
 
     def _drop_arriving_locked(self, entries: Sequence[Any], dropped: list[Any]) -> None:
         """Count items as entered and dropped; they never are in the queue."""

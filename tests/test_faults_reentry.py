@@ -21,6 +21,8 @@ from tests.interruptions import at_each_place, interrupt, press_ctrl_c
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batcher import BatcherStatus
+
 PATIENCE = 2.0  # seconds after which something that should end at once is taken to hang
 
 
@@ -52,7 +54,7 @@ class Scene:
             with future._condition:  # as `concurrent.futures.wait` does
                 self.waiter = _create_and_install_waiters([future], ALL_COMPLETED)
 
-    def handle(self, items: list[Any]) -> None:
+    def handle(self, items: list[Any]) -> Any:
         """Record what arrives."""
         self.delivered += items
 
@@ -87,12 +89,16 @@ class Scene:
         ended = status.succeeded + status.failed + status.cancelled + status.expired + status.dropped
         assert (self.deaths, report.pending) == ([], 0)
         assert (status.pending, status.processing, status.accepted) == (0, 0, ended), status
-        assert len(self.delivered) == len(set(self.delivered)) == status.succeeded
+        self.check_delivery(status)
         assert all(future.done() for future in self.futures + self.nested)
         assert all(bell.is_rung for bell in self.bells), "a blocked caller was forgotten"
         assert self.waiter is None or self.waiter.event.is_set(), "a caller of wait() was forgotten"
         for future in self.futures + self.nested:
             _ = None if future.cancelled() else future.exception(0)
+
+    def check_delivery(self, status: BatcherStatus) -> None:
+        """Each item that succeeded was delivered once."""
+        assert len(self.delivered) == len(set(self.delivered)) == status.succeeded
 
 
 def add_put_status_cancel(scene: Scene) -> None:

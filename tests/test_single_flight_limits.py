@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from batcher import (
     _drop,
 )
 from batcher._flights import Flights
+from batcher._future import is_watched
 from batcher._group import Ticket
 from batcher.testing import FakeClock, RecordingHandler
 from tests import stage
@@ -524,3 +526,42 @@ def test_ctrl_c_while_a_place_is_freed_goes_through() -> None:
         flights.free(second)
 
     assert len(flights._places) == 1
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "block"])
+def test_room_is_looked_for_after_each_item(make: Maker, overflow: str) -> None:
+    """Items that share a place in a handler take no room from those behind them: nothing is dropped without need."""
+    handler = HeldHandler(negate)
+    batcher = make(handler, max_batch_size=1, dedup_key=True, max_pending=2, overflow=overflow)
+    running = batcher.add(1)
+    handler.wait_for_batches(1)
+    waiting = batcher.add(2)
+    futures = batcher.add_many([1, 1, 1, 3])
+    assert counts(batcher) == (6, 3, 2, 4)
+    handler.let_go()
+
+    assert [future.result(PATIENCE) for future in (running, waiting, *futures)] == [-1, -2, -1, -1, -1, -3]
+
+
+@pytest.mark.parametrize("options", [{}, {"dedup_key": True}], ids=["plain", "shared"])
+def test_on_drop_gets_the_item_though_ctrl_c_came(
+    make: Maker, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """If Ctrl-C comes when the futures are settled, who waits is woken, and `on_drop` gets the items all the same."""
+    drops = Drops()
+    batcher = make(None, max_delay=None, on_drop=drops, **options)
+    futures = [batcher.add(7), batcher.add(8)]
+    waiting = elsewhere(wait, futures)
+    while not is_watched(futures[1]):  # type: ignore[arg-type]
+        pass
+
+    def interrupt(line: object, announced: object) -> None:
+        monkeypatch.undo()
+        press_ctrl_c()
+
+    monkeypatch.setattr(_drop, "tell_futures", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        batcher.close()
+
+    assert drops.told == [(7, "BatcherClosedError"), (8, "BatcherClosedError")]
+    assert waiting.result(PATIENCE).not_done == set()
