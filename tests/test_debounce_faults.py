@@ -17,7 +17,7 @@ from batcher._lifecycle import is_delivery_nested
 from batcher.testing import FakeClock
 from tests import debouncing, stage
 from tests.debouncing import PATIENCE, Gate, Player
-from tests.forks import FORKS, Ledger, in_child
+from tests.forks import FORKS, FORKS_WITHOUT_HOOKS, Ledger, in_child
 from tests.interruptions import at_each_place, interrupt, press_ctrl_c
 from tests.stage import elsewhere
 
@@ -306,7 +306,7 @@ def test_child_starts_with_a_closed_window(fork: Callable[[], int], clock: FakeC
     assert player.runs == [(4.0, 0)]
 
 
-@needs_fork
+@FORKS_WITHOUT_HOOKS
 @pytest.mark.parametrize("use", ["call", "flush", "cancel", "pending", "status", "future"])
 def test_first_use_in_a_child_that_nobody_has_told(use: str, clock: FakeClock) -> None:
     """After a fork that runs no hook, whatever comes first finds out."""

@@ -15,7 +15,7 @@ import pytest
 
 from batcher import Batcher, ForkedError
 from batcher.testing import FakeClock
-from tests.forks import FORKS, Ledger, hookless_fork, in_child
+from tests.forks import FORKS, FORKS_WITHOUT_HOOKS, Ledger, hookless_fork, in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,6 +275,7 @@ FIRST_CALLS: dict[str, Callable[[Batcher[Any, Any], list[Future[str]]], object]]
 }
 
 
+@FORKS_WITHOUT_HOOKS
 @pytest.mark.parametrize("call", FIRST_CALLS)
 @pytest.mark.parametrize("situation", [flusher_idle, flusher_lingering, handler_running])
 def test_row_04_fork_without_hooks_is_noticed_by_any_first_call(situation: Any, call: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from batcher import _process
 from batcher._process import PidWitness, check_process, make_witness, on_fork
+from tests.forks import FORKS_WITHOUT_HOOKS
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux wipes a page in the child")
@@ -99,6 +100,7 @@ def test_hook_recovers_once_in_the_child(recoveries: list[str]) -> None:
     assert recoveries == []
 
 
+@FORKS_WITHOUT_HOOKS
 @linux_only
 def test_fork_without_hooks_is_seen_by_the_first_call(recoveries: list[str]) -> None:
     """A fork that runs no hook is noticed by the first check in the child, once."""
@@ -157,6 +159,7 @@ def test_recovery_waits_for_no_lock_of_the_parent(recoveries: list[str]) -> None
     thread.join(10)
 
 
+@FORKS_WITHOUT_HOOKS
 @linux_only
 def test_threads_of_a_child_recover_once(recoveries: list[str]) -> None:
     """Of two threads that are the first in a child one recovers, and the other waits until that is done."""
