@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from batcher import _reentry
 from batcher._failure import Failure
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class ResultCache:
         # lock held. Re-entrant only so that a call on top of a call can tell that it is one.
         self._lock = threading.RLock()
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether this thread was interrupted while it used the mapping, or the mapping calls back."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
+
     def look_up(self, key: Hashable) -> Any:  # noqa: ANN401 - a result, or MISS
         """Return the result of `key`, or MISS."""
         try:
@@ -55,7 +61,12 @@ class ResultCache:
 
     def _locked(self, call: Any, otherwise: object, *args: Any) -> Any:  # noqa: ANN401
         """Make a call that the lock guards, unless this thread is inside one."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        if self.is_nested:
             return otherwise
-        with self._lock:
-            return call(*args)
+        here = _reentry.here
+        here.waits += 1  # what is added on top of this must not wait: the flusher may need the mapping
+        try:
+            with self._lock:
+                return call(*args)
+        finally:
+            here.waits -= 1

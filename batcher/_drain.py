@@ -97,7 +97,7 @@ def _refuse_reentry(line: Line, what: str) -> None:
     """Raise ReentrantCallError where the call would wait for its own thread."""
     if line.is_own_thread:
         raise ReentrantCallError(f"{what}() called by the batcher's own handler, hook or callback")
-    if line.is_nested or line.is_starting_here:
+    if line.is_nested or line.is_starting_here or (line.cache is not None and line.cache.is_nested):
         raise ReentrantCallError(f"{what}() called on top of a call of the same batcher, by a signal or a destructor")
 
 

@@ -380,9 +380,9 @@ class Group:
             if not is_tracked(entry):
                 live += 1
             elif is_pending(entry):
-                ticket = entry if type(entry) is Ticket else None
-                # One straight line: a member that ends from here on is counted out of the tally.
-                live += 1 if ticket is None else ticket.live
+                # Those who have ended and aren't accounted for are counted out of the tally when they are.
+                members = entry.members if type(entry) is Ticket else None
+                live += 1 if members is None else len(members)
                 entry._tally = tally
         return live
 

@@ -359,13 +359,14 @@ class PendingQueue:
         tally, place = ticket._tally, ticket._place
         group = place if type(place) is Group else None  # else it has left, in a batch
         blocked = blocked_on(member)
-        members: Any = ticket.members  # it has some: this is one
+        members: dict[Any, None] = ticket.members or {}  # none if their batch was settled meanwhile
         # One straight line.
         if tally is not None:
             tally.pending -= 1
             tally.ended[ending] += 1
         self.extra -= 1
-        del members[member]
+        if members:
+            del members[member]
         self.ended.popleft()
         if group is not None:
             self._touched[id(group)] = group

@@ -66,9 +66,8 @@ def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = No
     now = line.clock.monotonic()
     again = _try_again(line, batch, outcomes, now)
     if line.cache is not None:
-        with line.lock:  # the flusher may give the batch up at any moment, and take it apart
-            entries = [] if batch.given_up else list(batch.entries)
-        line.cache.keep(entries, outcomes)  # before anybody sees a result
+        # Before anybody sees a result. A copy: the flusher may give the batch up at any moment, and take it apart.
+        line.cache.keep(list(batch.entries), outcomes)
     story = None
     is_rest, unpinned = False, None
     with line.lock:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import cachetools
 import pytest
 
-from batcher import Batcher, BatcherClosedError, HandlerTimeoutError, QueueFullError, Retry
+from batcher import Batcher, BatcherClosedError, HandlerTimeoutError, QueueFullError, ReentrantCallError, Retry
 from batcher._cache import MISS, ResultCache
 from batcher._clock import current_clock
 from batcher._report import Reporter
@@ -144,6 +144,33 @@ def test_retried_items_are_kept_when_they_succeed(make: Maker, clock: FakeClock)
 
     assert odd.result(PATIENCE) == -1
     assert cache == {1: -1, 2: -2}
+
+
+def test_late_result_of_what_is_tried_again_is_not_kept(make: Maker, clock: FakeClock) -> None:
+    """What a call brings that had been given up is thrown away, though its items are still under way."""
+    cache: dict[int, int] = {}
+    handler = HeldHandler(negate)
+    batcher = make(
+        handler,
+        max_batch_size=1,
+        dedup_key=True,
+        cache=cache,
+        handler_timeout=1.0,
+        retry=Retry(delay=9.0, jitter="none"),
+    )
+    future = batcher.add(7)
+    handler.wait_for_batches(1)
+    clock.wait_for_sleepers(1)
+    clock.advance(1.0)
+    clock.wait_for_sleepers(1)
+    handler.let_go()
+    while batcher.status().stuck_handlers:
+        pass
+    assert cache == {}
+    clock.advance(9.0)
+
+    assert future.result(PATIENCE) == -7
+    assert cache == {7: -7}
 
 
 def test_late_result_is_not_kept(make: Maker, clock: FakeClock) -> None:
@@ -417,6 +444,32 @@ def test_call_on_top_of_a_call_finds_nothing() -> None:
 
     assert cache.look_up("key") == "result"
     assert answers == [MISS]
+
+
+def test_call_on_top_of_a_call_waits_for_nothing(make: Maker) -> None:
+    """On top of the cache, as in a signal handler, an add never waits for room, and flush and close refuse."""
+    handler = HeldHandler(negate)
+    cache = Scripted()
+    batcher = make(handler, max_batch_size=1, dedup_key=True, cache=cache, max_pending=1)
+    batcher.add(1)
+    handler.wait_for_batches(1)
+    batcher.add(2)
+    refusals: list[str] = []
+
+    def interrupt(key: int) -> None:
+        cache.on_read = lambda key: None
+        batcher.put(3)
+        for call in (batcher.flush, batcher.close):
+            with pytest.raises(ReentrantCallError) as refusal:
+                call()
+            refusals.append(str(refusal.value))
+
+    cache.on_read = interrupt
+    with pytest.raises(QueueFullError):
+        elsewhere(batcher.add, 4, block_timeout=0.0).result(PATIENCE)
+
+    assert len(refusals) == 2
+    assert counts(batcher) == (3, 0, 2, 1)
 
 
 CACHES: dict[str, Callable[[], Any]] = {

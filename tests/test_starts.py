@@ -449,3 +449,72 @@ def test_start_that_nothing_needs_is_given_back(clock: FakeClock) -> None:
 
     assert not starts.is_decided
     assert throttle.status().active == 0
+
+
+class ScriptedTurn:
+    """A place in a throttle's line that may start when the script says so."""
+
+    def __init__(self, *answers: float | None) -> None:
+        self._answers = list(answers)
+        self.is_over = False
+
+    def turn(self, ring: object) -> ScriptedTurn:
+        """Be the throttle as well, of which this is the only turn."""
+        return self
+
+    def try_start(self) -> float | None:
+        """Return the moment from which on to ask again; None: it has started."""
+        return self._answers.pop(0)
+
+    def end(self) -> None:
+        """Leave the line."""
+        self.is_over = True
+
+
+def starts_with(throttle: Any, breaker: CircuitBreaker | None, clock: FakeClock) -> Starts:
+    """Make what a line asks."""
+    return Starts(throttle, breaker, holds=False, clock=clock, wake=lambda: None)
+
+
+def test_open_circuit_gives_the_place_in_line_away(clock: FakeClock) -> None:
+    """Who waits for a turn as the circuit opens leaves the throttle's line to others."""
+    breaker, turn = CircuitBreaker(failure_threshold=1), ScriptedTurn(5.0)
+    starts = starts_with(turn, breaker, clock)
+    starts.ask()
+    assert (starts.is_decided, turn.is_over) == (False, False)
+    permit = breaker.allow()
+    assert permit is not None
+    breaker.record_failure(permit)
+
+    starts.ask()
+
+    assert turn.is_over
+    assert isinstance(starts.refusal, CircuitOpenError)
+
+
+def test_turn_that_raises_holds_no_probe(clock: FakeClock) -> None:
+    """The half-open breaker's only probe isn't spent on a start that the throttle has failed."""
+    breaker = CircuitBreaker(failure_threshold=1, reset_timeout=1.0)
+    permit = breaker.allow()
+    assert permit is not None
+    breaker.record_failure(permit)
+    clock.advance(1.0)
+    starts = starts_with(ScriptedTurn(), breaker, clock)  # it has no answer
+
+    starts.ask()
+
+    assert isinstance(starts.refusal, IndexError)
+    assert breaker.status().probes == 0
+
+
+def test_next_start_may_be_asked_for_at_once(clock: FakeClock) -> None:
+    """The moment that one start had to wait for says nothing of the next one."""
+    starts = starts_with(ScriptedTurn(5.0, None), None, clock)
+    starts.ask()
+    assert not starts.may_ask(0.0)
+    starts.ring()
+    starts.ask()
+    start, _ = starts.take()
+
+    assert start is not None
+    assert starts.may_ask(0.0)
