@@ -196,7 +196,7 @@ class Batcher(Generic[T, R]):
     def _set_up(self, handler: Callable[[list[Any]], object] | None, *, is_paused: bool = False) -> None:
         """Make the line, for this process."""
         line = Line(self._options)
-        line.handler = handler
+        line.set_handler(handler)
         line.is_paused = is_paused
         line.pin = self._pin
         self._line = line
@@ -207,7 +207,8 @@ class Batcher(Generic[T, R]):
     def restart(self) -> None:
         """Start anew with an empty line: this is a forked child, and the old one is the parent's."""
         self._finalizer.detach()
-        self._set_up(self._line.handler, is_paused=self._line.is_paused)
+        call = self._line.call
+        self._set_up(None if call is None else call.handler, is_paused=self._line.is_paused)
 
     def belong_to(self, instance: Callable[[], object] = nothing) -> None:
         """Be the batcher of a batched function: end silently with it, since nobody else can close this.
@@ -399,7 +400,7 @@ class Batcher(Generic[T, R]):
         """
         check_callable("handler", handler, optional=False)
         line = self._live_line()
-        line.handler = handler
+        line.set_handler(handler)
         _flusher.stir(line)
         return handler
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import weakref
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from batcher._execution import HandlerCall, trim
+from batcher._execution import trim
 from batcher._outcomes import fail_all, match
 from batcher._parcel import Parcel, deliver
 from batcher._settle import finish
@@ -62,8 +63,10 @@ def _lend(line: Line, batch: Batch) -> None:
         line.wake()
 
     assert line.options.executor is not None  # noqa: S101
+    assert line.call is not None  # noqa: S101 - no batch is cut without a handler
+    call = partial(line.call, number=batch.number, attempt=batch.attempt)
     try:
-        batch.lent = line.options.executor.submit(deliver, Parcel(_call_of(line, batch), batch.items))
+        batch.lent = line.options.executor.submit(deliver, Parcel(call, batch.items))
     except BaseException as error:  # noqa: BLE001 - a borrowed executor is the user's
         if line.is_exiting and isinstance(error, RuntimeError):
             run(line, batch)  # executors refuse at exit, but this thread still runs
@@ -71,13 +74,6 @@ def _lend(line: Line, batch: Batch) -> None:
             finish(line, batch, fail_all(len(batch.entries), trim(error)))
     else:
         batch.lent.add_done_callback(done)
-
-
-def _call_of(line: Line, batch: Batch, *, is_inline: bool = False) -> HandlerCall:
-    assert line.handler is not None  # noqa: S101 - no batch is cut without one
-    return HandlerCall(
-        line.handler, line.options.around_batch, line.token, line.uid, batch.number, batch.attempt, is_inline
-    )
 
 
 def run(line: Line, batch: Batch, post: Post | None = None, *, is_inline: bool = False) -> bool:
@@ -89,9 +85,10 @@ def run(line: Line, batch: Batch, post: Post | None = None, *, is_inline: bool =
         post: Of the flusher, if this is its thread.
         is_inline: This is the thread of a user, in the inline mode.
     """
+    assert line.call is not None  # noqa: S101 - no batch is cut without a handler
     keys = _keys(line, batch)  # first: a batch that is given up meanwhile is taken apart
     try:
-        returned = _call_of(line, batch, is_inline=is_inline)(batch.items)
+        returned = line.call(batch.items, batch.number, batch.attempt, is_inline=is_inline)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the flusher
         outcomes = fail_all(len(batch.entries), trim(error))
     else:

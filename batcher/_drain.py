@@ -56,7 +56,7 @@ def close(line: Line, timeout: float | None, *, drain: bool) -> FlushReport:
     snapshots = _seal(line)
     if not drain:
         cancel_unsent(line)
-    if line.handler is None:
+    if line.call is None:
         drop_unsent(line, NO_HANDLER)
     # Ctrl-C in here leaves the flusher draining; the exit hook waits for it.
     _await([tally for tally, _ in snapshots], deadline, line.clock)

@@ -1,7 +1,7 @@
 """Run one batch's handler call.
 
-A `HandlerCall` is all that travels to the thread, or through a borrowed executor to the process, that
-runs the handler. Where the executor pickles, the handler, `around_batch` and the items must be
+A `HandlerCall` is, with the items, all that travels to the thread, or through a borrowed executor to the
+process, that runs the handler. Where the executor pickles, the handler, `around_batch` and the items must be
 picklable; what comes back is picklable where the handler's answer is.
 """
 
@@ -25,45 +25,45 @@ _GENERATOR_FLAGS = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_G
 
 @dataclass(frozen=True, slots=True)
 class HandlerCall:
-    """A handler and all that is done around it.
+    """A handler and all that is done around each of its calls.
 
     Attributes:
         handler: The user's bulk function.
         around_batch: A context manager factory entered around the call, or None.
         token: Whose call it is, so that the handler's own calls are recognised.
         batcher: A name of the batcher that no other has, in any process.
-        number: The batch's, among those of its batcher.
-        attempt: 1 for the first call with these items.
-        is_inline: Run in the caller's own context, as it does on the caller's own thread.
     """
 
     handler: Callable[[list[Any]], object]
     around_batch: Callable[[], AbstractContextManager[object]] | None
     token: Token
     batcher: str = ""
-    number: int = 0
-    attempt: int = 1
-    is_inline: bool = False
 
-    def __call__(self, items: Sequence[Any]) -> object:
-        """Call the handler with a list of its own, and return what it returns."""
-        if self.is_inline:
-            reset = _current.set(self)
-            try:
-                return self._call(items)
-            finally:
-                _current.reset(reset)
-        # A context of its own, and empty: nothing that one batch sets, and no caller's, reaches another.
-        return contextvars.Context().run(self._call_alone, items)
+    def __call__(self, items: Sequence[Any], number: int = 0, attempt: int = 1, *, is_inline: bool = False) -> object:
+        """Call the handler with a list of its own, and return what it returns.
 
-    def _call_alone(self, items: Sequence[Any]) -> object:
-        _current.set(self)
-        return self._call(items)
+        Args:
+            items: What the handler gets.
+            number: The batch's, among those of its batcher.
+            attempt: 1 for the first call with these items.
+            is_inline: Run in the caller's own context, as it does on the caller's own thread.
+        """
+        batch = (self.batcher, number, attempt)
+        if not is_inline:
+            # A context of its own, and empty: nothing that one batch sets, and no caller's, reaches another.
+            return contextvars.Context().run(self._call, items, batch)
+        before = _current.get()
+        try:
+            return self._call(items, batch)
+        finally:
+            _current.set(before)
 
-    def _call(self, items: Sequence[Any]) -> object:
+    def _call(self, items: Sequence[Any], batch: _Batch) -> object:
+        _current.set(batch)
         here = _reentry.here
         before = here.running
-        here.running = (*before, self.token)
+        if self.token not in before:
+            here.running = (*before, self.token)
         try:
             if self.around_batch is None:
                 return self.handler(list(items))
@@ -74,12 +74,14 @@ class HandlerCall:
             here.running = before
 
 
-_current: contextvars.ContextVar[HandlerCall | None] = contextvars.ContextVar("batcher_current_call", default=None)
+_Batch = tuple[str, int, int]  # the batcher's name, the batch's number and attempt
+_current: contextvars.ContextVar[_Batch | None] = contextvars.ContextVar("batcher_current_batch", default=None)
 
 
-def current_call() -> HandlerCall | None:
-    """Return the call of a handler that this is inside of, as far as that runs on this thread."""
-    return _current.get()
+def is_inside(batcher: str, number: int) -> bool:
+    """Say whether this thread runs the handler with that batch of that batcher."""
+    batch = _current.get()
+    return batch is not None and batch[:2] == (batcher, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,11 @@ def current_batch() -> CurrentBatch | None:
 
     In threads that a handler starts itself there is none.
     """
-    call = current_call()
-    return None if call is None else CurrentBatch(batch_id(call.batcher, call.number), call.attempt)
+    batch = _current.get()
+    if batch is None:
+        return None
+    batcher, number, attempt = batch
+    return CurrentBatch(batch_id(batcher, number), attempt)
 
 
 def batch_id(batcher: str, number: int) -> str:

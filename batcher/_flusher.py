@@ -14,8 +14,8 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
+import time
 import weakref
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -234,13 +234,17 @@ def _cut_plainly(line: Line, post: Post) -> Batch | None:
     with line.lock:
         is_busy = queue.ended or queue.held.size or line.running or line.deadlines or line.waiters or line.untold
         is_unusual = line.post is not post or line.state is not State.OPEN or line.drop_at is not None
-        if is_busy or is_unusual or line.is_paused or inline_mode.depth or line.handler is None or queue.is_ranked:
+        is_ranked = queue.ranked_since is not None
+        if is_busy or is_unusual or line.is_paused or inline_mode.depth or line.call is None or is_ranked:
             return None
         group = queue.collect_plain(now)
-        if not (queue.is_full(group) or line.options.max_delay == 0):
-            if regroup is None or not queue.blocked or len(queue.tallies) > 1:
+        if regroup is None:
+            if line.options.max_delay != 0 and not queue.is_full(group):
                 return None
-            if regroup.leave_at(now, blocked=queue.blocked, processing=0, slots=1, limit=queue.sizing.limit) > now:
+        elif not queue.is_full(group):
+            if not queue.blocked or len(queue.tallies) > 1:
+                return None
+            if regroup.expected and regroup.leave_at(now, **line.crowd_locked()) > now:
                 return None
         line.is_lingering = line.listens = False
         line.ring_at = NEVER
@@ -286,7 +290,7 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     is_late = is_closed or (line.drop_at is not None and line.drop_at <= now)
     plan.must_drop = is_late and line.queue.count > 0
     has_slot = len(line.running) < line.options.max_concurrent
-    can_start = not is_late and not inline_mode.depth and line.handler is not None and has_slot
+    can_start = not is_late and not inline_mode.depth and line.call is not None and has_slot
     is_cleared = _is_cleared_locked(line, plan, now, can_start=can_start)
     if can_start and is_cleared:
         plan.batch, plan.refusal = cut_locked(line, now)
@@ -366,7 +370,7 @@ def _begin_locked(line: Line, batch: Batch, now: float) -> BaseException | None:
     batch.started = now
     if batch.attempt == 1:
         batch.first_started = now
-    line.processing += batch.size
+    line.processing += len(batch.items)
     line.running.add(batch)
     if refusal is None:
         _count_call(line, batch)
@@ -387,11 +391,11 @@ def _count_call(line: Line, batch: Batch) -> None:
     """Count a handler call."""
     counters = line.counters
     counters.batches += 1
-    counters.handed_over += batch.size
+    counters.handed_over += len(batch.items)
     if batch.attempt > 1:
         counters.retried += batch.size
     # The wall clock as the user sees it: under freezegun the frozen time.
-    line.last_batch_time = datetime.now(UTC)
+    line.last_batch_time = time.time()
 
 
 def _is_inline(line: Line, batch: Batch) -> bool:
@@ -464,7 +468,7 @@ def run_all_here(line: Line) -> None:
         now = line.clock.monotonic()
         with line.lock:
             line.queue.arrange(now)
-            if line.handler is None or len(line.running) >= line.options.max_concurrent:
+            if line.call is None or len(line.running) >= line.options.max_concurrent:
                 return  # another thread's call is under way: it comes back here, and finds what waits
             is_due = is_due_locked(line, now, is_forced=not line.is_paused)
         if is_due and line.starts is not None:

@@ -31,7 +31,7 @@ from batcher._options import require_seconds
 from batcher.errors import ForkedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 R = TypeVar("R")
 
@@ -80,12 +80,12 @@ class _Watch:
 
     __slots__ = ("bells", "callbacks", "caller", "condition", "waiters")
 
-    def __init__(self, future: ItemFuture[Any]) -> None:
+    def __init__(self) -> None:
         self.bells: list[Bell] = []
         self.callbacks: list[Callable[[Any], object]] = []
         self.caller: Any = None  # what the owner knows of the thread that waits
         self.condition: threading.Condition | None = None
-        self.waiters = _Waiters(future)
+        self.waiters: Sequence[Any] = ()  # from the first one on `_Waiters`
 
     @property
     def blocked(self) -> int:
@@ -157,12 +157,16 @@ class ItemFuture(Future[R]):
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
         with self._owner.lock:
-            return self._watched_locked().waiters
+            watch = self._watched_locked()
+            waiters = watch.waiters
+            if not isinstance(waiters, list):
+                waiters = watch.waiters = _Waiters(self)
+            return waiters
 
     def _watched_locked(self) -> _Watch:
         watch = self._watch
         if watch is None:
-            watch = self._watch = _Watch(self)
+            watch = self._watch = _Watch()
         return watch
 
     def cancelled(self) -> bool:
@@ -431,7 +435,8 @@ def announce(futures: Iterable[ItemFuture[Any]]) -> None:
         for bell in future._watch.bells:  # type: ignore[union-attr]
             bell.ring()
     for future in watched:
-        future._call_back(future._watch.callbacks)  # type: ignore[union-attr]
+        if future._watch.callbacks:  # type: ignore[union-attr]
+            future._call_back(future._watch.callbacks)  # type: ignore[union-attr]
 
 
 def fail_forked(future: ItemFuture[Any]) -> None:

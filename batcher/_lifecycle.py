@@ -86,7 +86,7 @@ def _abandon(line_ref: weakref.ref[Line], was_started: list[bool], name: str | N
     """
     line = line_ref()
     if line is not None and line.state is State.OPEN:
-        line.drop_at = line.clock.monotonic() + (line.options.exit_timeout if line.handler is not None else 0.0)
+        line.drop_at = line.clock.monotonic() + (line.options.exit_timeout if line.call is not None else 0.0)
         line.state = State.CLOSING
         line.gate = 0
         line.wake()
@@ -151,7 +151,7 @@ def flush_at_exit() -> None:
         line.is_exiting = True
         with line.lock:
             hurry_locked(line, line.clock.monotonic() + line.options.exit_timeout)
-        if line.handler is not None:
+        if line.call is not None:
             waits.append((line, request_flush(line)))
     for line, tallies in waits:
         wait_until(tallies, began + line.options.exit_timeout)
@@ -169,7 +169,7 @@ def close_at_exit() -> None:
     for line in _unfinished():
         line.is_exiting = True
         begin_close(line, line.clock.monotonic() + line.options.exit_timeout - line.exit_spent)
-        waits.append((line, request_flush(line) if line.handler is not None else []))
+        waits.append((line, request_flush(line) if line.call is not None else []))
     for line, tallies in waits:
         wait_until(tallies, began + line.options.exit_timeout - line.exit_spent)
         end_close(line)

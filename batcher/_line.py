@@ -28,12 +28,13 @@ import weakref
 from collections import deque
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
 from batcher._cache import ResultCache
 from batcher._clock import Bell, current_clock
-from batcher._execution import current_call
+from batcher._execution import HandlerCall, is_inside
 from batcher._failure import Failure
 from batcher._flights import ticket_of
 from batcher._future import (
@@ -55,7 +56,6 @@ from batcher.errors import ItemTimeoutError, ReentrantCallError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
-    from datetime import datetime
 
     from batcher._flights import Flights
     from batcher._group import Ticket
@@ -143,6 +143,7 @@ class Line:
         # With a delay of 0 nobody is waited for in any case.
         self.regroup = Regroup() if options.adaptive and options.max_delay != 0 else None
         self.is_plain = self._judge_plain()
+        self.gives_up = options.retry is None and not options.split_failed  # what failed isn't tried again
         self.listens = False  # the flusher sleeps, and is to be rung when enough callers are blocked
         self.blocked_target = 0  # how many are enough, whoever else is expected
         self.gate = 0
@@ -152,7 +153,7 @@ class Line:
         self.was_full = False  # an item found no room since the last batch was cut
         self.state = State.OPEN
         self.is_paused = False
-        self.handler = options.handler
+        self.call: HandlerCall | None = None  # of the handler, once there is one
         self.counters = Counters()
         self.processing = 0  # items in handlers that haven't ended
         self.running: set[Batch] = set()
@@ -169,7 +170,7 @@ class Line:
         self.exit_spent = 0.0  # seconds of `exit_timeout`
         self.drain_by: float | None = None  # when a close that has begun stops to wait
         self.drop_at: float | None = None  # when the flusher itself drops what an abandoned batcher left
-        self.last_batch_time: datetime | None = None
+        self.last_batch_time: float | None = None  # by the wall clock
         self.last_batch_seconds: float | None = None
         self._last_deadline = 0
         # What else must stay alive while items wait or run: the instance of a batched method. `pin`
@@ -201,6 +202,11 @@ class Line:
             wake=self.wake,
         )
 
+    def set_handler(self, handler: Callable[[list[Any]], object] | None) -> None:
+        """Have `handler` called from now on."""
+        around = self.options.around_batch
+        self.call = None if handler is None else HandlerCall(handler, around, self.token, self.uid)
+
     def disown(self) -> None:
         """Be the line of the parent process: in this child, only its futures are left to be failed.
 
@@ -228,9 +234,9 @@ class Line:
             return
         if self.options.max_concurrent == 1:
             raise ReentrantCallError("result() of an unsettled future, called by the batcher's own handler or hook")
-        ticket, call = ticket_of(future), current_call()
+        ticket = ticket_of(future)
         batch = None if ticket is None else ticket._place
-        if isinstance(batch, Batch) and call is not None and (call.batcher, call.number) == (self.uid, batch.number):
+        if isinstance(batch, Batch) and is_inside(self.uid, batch.number):
             raise ReentrantCallError("result() of an item whose key the calling handler has itself")
 
     def cancel(self, future: ItemFuture[Any]) -> bool:
@@ -432,7 +438,11 @@ class Line:
             queue.date_next(self.clock.monotonic(), 1)
             inbox.append(entry)
             self.gate = min(queue.undated_room, self.quiet_end)
-        self.wake_if_due()
+            rings = len(inbox) >= self.ring_at or self.was_full
+            if rings:
+                self.listens = False  # rung once is enough: it will see whoever is blocked by then
+        if rings:
+            self.wake()
         return True
 
     def rest_locked(self, post: Post) -> tuple[bool, object]:
@@ -442,9 +452,11 @@ class Line:
         keeps the interpreter from those that it woke.
         """
         queue = self.queue
-        is_quiet = not (queue.count or queue.ended or self.running or self.deadlines or self.waiters or self.untold)
-        is_usual = self.is_plain and self.post is post and self.state is State.OPEN and self.drop_at is None
-        if not (is_quiet and is_usual) or len(queue.tallies) > 1 or self.is_paused or inline_mode.depth:
+        if self.inbox or not self.is_plain or queue.only.entries or queue.held.size or queue.ranked_since is not None:
+            return False, None
+        is_busy = queue.ended or self.running or self.deadlines or self.waiters or self.untold or len(queue.tallies) > 1
+        is_usual = self.post is post and self.state is State.OPEN and self.drop_at is None
+        if is_busy or not is_usual or self.is_paused or inline_mode.depth:
             return False, None
         queue.only.marks.clear()
         post.is_in_handler = False
@@ -462,7 +474,8 @@ class Line:
         """Have the sleeping flusher rung when enough callers are blocked."""
         if self.regroup is not None:
             self.listens = True
-            self.blocked_target = self.regroup.enough(**self._crowd_locked())
+            if self.regroup.expected:  # else one is enough
+                self.blocked_target = self.regroup.enough(**self.crowd_locked())
 
     def set_deadline_locked(self, future: ItemFuture[Any], deadline: float) -> None:
         """Have `future` fail at `deadline` if nothing else ends it before."""
@@ -547,7 +560,7 @@ class Line:
         own = ticket or future
         return next((batch for batch in batches if any(entry is own for entry in batch.entries)), None)
 
-    def _crowd_locked(self) -> dict[str, int]:
+    def crowd_locked(self) -> dict[str, int]:
         """Return what decides whether enough callers are there."""
         slots = self.options.max_concurrent
         if self.options.batch_key is not None:  # of one key only one batch at a time is in a handler
@@ -565,7 +578,7 @@ class Line:
         queue.hold_until = -math.inf
         if regroup is None or not queue.is_eager or (self.is_paused and self.state is State.OPEN):
             return math.inf
-        leaves_at = regroup.leave_at(now, **self._crowd_locked())
+        leaves_at = regroup.leave_at(now, **self.crowd_locked())
         if max_delay is not None:
             queue.hold_until = regroup.hold_until(max_delay, leaves_at=leaves_at)
         return leaves_at
@@ -579,7 +592,7 @@ class Line:
                 self.queue.account_for_ended()
                 self.queue.collect()
                 self.refresh_gate_locked()
-            counters, queue = self.counters, self.queue
+            counters, queue, last_began = self.counters, self.queue, self.last_batch_time
             dates = (queue.oldest_since, *(batch.since for batch in self.running if batch.rest))
             since = min((date for date in dates if date is not None), default=None)
             is_paused = self.is_paused and self.state is State.OPEN
@@ -590,7 +603,7 @@ class Line:
                 processed=counters.succeeded + counters.failed,
                 batches=counters.batches,
                 average_batch_size=counters.handed_over / counters.batches if counters.batches else 0.0,
-                last_batch_time=self.last_batch_time,
+                last_batch_time=None if last_began is None else datetime.fromtimestamp(last_began, UTC),
                 last_batch_seconds=self.last_batch_seconds,
                 accepted=queue.accepted + counters.passed,
                 succeeded=counters.succeeded,

@@ -28,6 +28,10 @@ def match(items: Sequence[Any], returned: object, keys: Sequence[Any] | None = N
     """
     if returned is None:
         return [None] * len(items)
+    if type(returned) is list:  # what nearly every handler returns
+        results = returned.copy()  # first: what is measured is what is used, whoever else changes the list
+        if len(results) == len(items):
+            return _judge(results)
     try:
         if isinstance(returned, Mapping):
             return [_look_up(returned, key) for key in (items if keys is None else keys)]
@@ -72,7 +76,10 @@ def _shape_error(count: int, received: str) -> ResultShapeError:
 
 def _judge(outcomes: list[Any]) -> list[Any]:
     """Turn the exception instances among the results into failures of their items alone."""
-    if not any(issubclass(kind, Exception) for kind in set(map(type, outcomes))):
+    for kind in set(map(type, outcomes)):
+        if issubclass(kind, Exception):
+            break
+    else:
         return outcomes
     failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
     # The same object for several items must become an object for each.

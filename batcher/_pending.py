@@ -73,7 +73,7 @@ class PendingQueue:
         self._max_batch_weight = math.inf if max_batch_weight is None else max_batch_weight
         self._is_tracked = is_tracked
         self._keeps_order = keeps_order
-        self._ranked_since: float | None = None  # when the first entry with a priority came
+        self.ranked_since: float | None = None  # when the first entry with a priority came
         # After so many seconds an entry starves, and leaves before higher priorities.
         self._patience = math.inf if max_delay is None else max(10 * max_delay, 0.1)
         self.inbox: deque[Any] = deque()
@@ -140,15 +140,15 @@ class PendingQueue:
     @property
     def is_ranked(self) -> bool:
         """Whether an entry with a priority ever came."""
-        return self._ranked_since is not None
+        return self.ranked_since is not None
 
     @property
     def undated_room(self) -> int:
         """How long the inbox may get before the next entry must be dated; 0 where each must be."""
-        marks = self.only.marks
-        if self._is_tracked or self.is_ranked or not marks:
+        only = self.only
+        if self._is_tracked or self.ranked_since is not None or not only.marks:
             return 0
-        return self._max_batch_size - (self.only.tail - marks[-1][0])
+        return self._max_batch_size - (only.head + len(only.entries) - only.marks[-1][0])
 
     @property
     def missing_to_full(self) -> int:
@@ -164,8 +164,8 @@ class PendingQueue:
         """
         first = entries[0] if entries else None
         is_ranked = is_tracked(first) and first._priority != 0
-        if is_ranked and self._ranked_since is None:
-            self._ranked_since = now
+        if is_ranked and self.ranked_since is None:
+            self.ranked_since = now
         if self._is_tracked or is_ranked:
             # An add that saw a plain queue may bring a bare item.
             entries = [entry if is_tracked(entry) else Ticket(entry) for entry in entries]
@@ -187,11 +187,11 @@ class PendingQueue:
     def date_next(self, now: float, count: int) -> None:
         """Note that the `count` entries which come in next came now."""
         if not self._is_tracked:  # else each carries its own date
-            spacing, marks = self._max_batch_size, self.only.marks
-            tail = self.only.tail + len(self.inbox)
+            only, spacing = self.only, self._max_batch_size
+            marks, tail = only.marks, only.head + len(only.entries) + len(self.inbox)
             first = max(marks[-1][0] + spacing, tail) if marks else tail
             for position in range(first, tail + count, spacing):
-                self.only.mark(position, now, spacing)
+                marks.append((position, now))
 
     def collect(self) -> None:
         """Move what came in to its group."""
@@ -199,15 +199,15 @@ class PendingQueue:
         if not self._is_tracked:
             # Others may append meanwhile, but nobody else takes: these many are there.
             self.only.entries.extend(starmap(inbox.popleft, repeat((), len(inbox))))
-            if self._ranked_since is None:
+            if self.ranked_since is None:
                 return
-            self._track(self._ranked_since)
+            self._track(self.ranked_since)
         while inbox:
             entry = inbox[0]
             if not is_tracked(entry):
                 entry = inbox[0] = Ticket(entry)
             if entry._place is None:  # it came as a plain queue's, just after that had become a tracked one
-                entry._since = self._ranked_since or 0.0
+                entry._since = self.ranked_since or 0.0
                 entry._place = self.only
             if not entry._is_collected:  # else Ctrl-C came before it left the inbox
                 self._collect_tracked(entry)
@@ -258,8 +258,10 @@ class PendingQueue:
 
     def block(self, future: ItemFuture[Any]) -> None:
         """Note that a caller waits for `future`, which waits here."""
-        group = self._group_of(future)
-        self._touched[id(group)] = group
+        group = self.only
+        if self._is_tracked:  # else the only group counts as touched in any case
+            group = self._group_of(future)
+            self._touched[id(group)] = group
         group.blocked += 1
         self.blocked += 1
 
@@ -558,7 +560,7 @@ class PendingQueue:
         """Collect what came in, and return the only group of a plain queue, dated."""
         self.collect()
         group = self.only
-        if group.live and not group.is_dated:  # its add was under way while the queue was emptied
+        if group.entries and not group.marks:  # its add was under way while the queue was emptied
             group.mark(group.head, now, self._max_batch_size)
         return group
 
@@ -595,7 +597,7 @@ class PendingQueue:
 
     def is_full(self, group: Group) -> bool:
         """Say whether the group fills a batch."""
-        return group.live >= self.sizing.limit or group.weight >= self._max_batch_weight
+        return group.size - group.husks >= self.sizing.limit or group.weight >= self._max_batch_weight
 
     def _leaves_at(self, group: Group) -> float | None:
         """Return the time from which the group may leave by itself; None: not before something changes."""
@@ -690,16 +692,18 @@ class PendingQueue:
         group.head += len(entries)
         self._left += len(entries)
         husks = batch.add(entries)
-        self._husks -= husks
-        group.husks -= husks
-        batch.tally.processing += batch.size
+        if husks:
+            self._husks -= husks
+            group.husks -= husks
+        batch.tally.processing += len(batch.items)
         if not self.inbox:
             group.marks.clear()
         if self.blocked:
-            self._unblock(group, group.blocked)
+            self.blocked = group.blocked = 0  # there is no other group
             self._eager.clear()
-        self._offers.withdraw(group)
-        return batch if batch.size else None
+        if group.offer:
+            self._offers.withdraw(group)
+        return batch if batch.items else None
 
     def _take_counted(self, batch: Batch, most: int) -> None:
         """Fill the batch from the group's first `most` entries."""
@@ -738,7 +742,7 @@ class PendingQueue:
         self._last_number += 1
         return self._last_number
 
-    def hold(self, batches: list[Batch], due: float) -> None:
+    def hold(self, batches: Sequence[Batch], due: float) -> None:
         """Have batches leave again, one after another, from `due` on; they are counted as held already."""
         first, *first.rest = batches
         if first.group is not self.only or self._is_in_order:

@@ -31,18 +31,10 @@ if TYPE_CHECKING:
 class _Story:
     """What one handler call leaves to be told."""
 
-    __slots__ = (
-        "failed_items",
-        "failures",
-        "is_call",
-        "is_heard",
-        "is_late",
-        "retried",
-        "seconds",
-        "size",
-        "succeeded",
-        "watched",
-    )
+    succeeded = 0
+    retried = 0
+    is_call = True
+    is_late = False  # the next attempt would come after the batcher has closed
 
     def __init__(self, size: int, seconds: float) -> None:
         """Start with nothing to tell of a call with `size` items that took `seconds`."""
@@ -51,11 +43,6 @@ class _Story:
         self.watched: list[ItemFuture[Any]] = []
         self.failures: list[Failure] = []
         self.failed_items: list[Any] = []
-        self.succeeded = 0
-        self.retried = 0
-        self.is_call = True
-        self.is_heard = False
-        self.is_late = False  # the next attempt would come after the batcher has closed
 
 
 def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = None) -> bool:
@@ -64,7 +51,7 @@ def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = No
     Returns whether `post`, if it is given, was laid to rest: nothing is left to do.
     """
     now = line.clock.monotonic()
-    again = _try_again(line, batch, outcomes, now)
+    again = None if line.gives_up else _try_again(line, batch, outcomes, now)
     if line.cache is not None:
         # Before anybody sees a result. A copy: the flusher may give the batch up at any moment, and take it apart.
         line.cache.keep(list(batch.entries), outcomes)
@@ -79,7 +66,8 @@ def finish(line: Line, batch: Batch, outcomes: list[Any], post: Post | None = No
         if post is not None:
             is_rest, unpinned = line.rest_locked(post)
     if story is not None:
-        _end_start(line, batch, outcomes)
+        if batch.start is not None:
+            _end_start(line, batch, outcomes)
         _tell(line, batch, story, again)
     # In place: the frames that called the handler have these lists, and an error's traceback has the frames.
     batch.items.clear()
@@ -132,7 +120,7 @@ def _end_start(line: Line, batch: Batch, outcomes: list[Any]) -> None:
 def _try_again(line: Line, batch: Batch, outcomes: list[Any], now: float) -> Again | None:
     """Ask what of the batch is tried again."""
     options = line.options
-    if (options.retry is None and not options.split_failed) or batch.given_up:
+    if line.gives_up or batch.given_up:
         return None
     return try_again(
         batch,
@@ -166,7 +154,7 @@ def _conclude_locked(line: Line, batch: Batch, outcomes: list[Any], again: Again
         outcomes = _keep_only_ended(batch, outcomes, again)
     if following:
         line.queue.hold(following, due)
-    else:
+    elif batch.group.is_busy:
         line.queue.release(batch.group)
     _settle_locked(line, batch, outcomes, story, now)
     return story
@@ -219,7 +207,6 @@ def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story,
             story.failed_items.append(item)
     failed, counters, tally = len(story.failures), line.counters, batch.tally
     succeeded = story.succeeded = len(entries) - failed - skipped
-    story.is_heard = any(is_watched(future) for future in story.watched)
     if line.regroup is not None and story.watched:
         callers = [caller for future in story.watched if (caller := caller_of(future)) is not None]
         line.regroup.release(callers, now, story.seconds)
@@ -229,23 +216,26 @@ def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story,
     line.processing -= succeeded + failed
     tally.ended["succeeded"] += succeeded
     tally.ended["failed"] += failed
-    tally.ring_if_complete()
+    if tally.sealed:
+        tally.ring_if_complete()
 
 
 def _tell(line: Line, batch: Batch, story: _Story, again: Again | None) -> None:
     """Tell everybody what became of a handler call's batch."""
-    tell_futures(line, story.watched)
     options, failures = line.options, story.failures
+    is_heard = bool(failures) and any(map(is_watched, story.watched))  # before they are told, and gone
+    if story.watched:
+        tell_futures(line, story.watched)
     if failures:
         error = _summary(failures, story.size)
         if options.on_error is not None:
             call_hook(line, "on_error", options.on_error, error, story.failed_items)
-        elif not story.is_heard:
+        elif not is_heard:
             line.reporter.report("a batch failed and nobody listens", failures[0].error, story.size)
     if options.on_batch is not None and story.is_call:
         call_hook(line, "on_batch", options.on_batch, _record(line, batch, story))
-    for failure in {id(failure): failure for failure in failures}.values():
-        free_frames(failure.error)
+    for error in {id(failure): failure.error for failure in failures}.values() if failures else ():
+        free_frames(error)
     if again is not None:
         free_frames(again.error)
     if story.is_late and line.drain_by is not None:

@@ -73,7 +73,7 @@ class _Drain:
 def _flush_all(open_lines: list[Line]) -> None:
     began = monotonic()
     deliveries = begin_deliveries()
-    waits = [(line, request_flush(line)) for line in open_lines if line.handler is not None]
+    waits = [(line, request_flush(line)) for line in open_lines if line.call is not None]
     for line, tallies in waits:
         wait_until(tallies, began + line.options.exit_timeout)
     for wait in deliveries:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def tell_futures(line: Line, futures: list[ItemFuture[Any]]) -> None:
     """Wake those who wait for settled futures, and run their callbacks."""
     before = _reentry.here.running
-    _reentry.here.running = (*before, line.token)
+    if line.token not in before:  # the flusher's own thread is known as such
+        _reentry.here.running = (*before, line.token)
     try:
         announce(futures)
     except BaseException:

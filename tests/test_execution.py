@@ -85,7 +85,7 @@ def test_nothing_passes_from_context_to_context(token: _reentry.Token) -> None:
     assert HandlerCall(handler, None, token)([1]) == "nobody"
     assert HandlerCall(handler, contextlib.nullcontext, token)([1]) == "nobody"
     assert user.get() == "caller"
-    assert HandlerCall(handler, None, token, is_inline=True)([1]) == "caller"
+    assert HandlerCall(handler, None, token)([1], is_inline=True) == "caller"
     assert user.get() == "handler"
 
 
@@ -188,7 +188,7 @@ def test_error_without_a_traceback_is_left_alone() -> None:
     ours = caught(lambda: HandlerCall(len, None, (0, 0))(None))  # type: ignore[arg-type]
     ours = ours.with_traceback(ours.__traceback__ and ours.__traceback__.tb_next)
 
-    assert set(functions(ours)) == {"__call__", "_call_alone", "_call"}
+    assert set(functions(ours)) == {"__call__", "_call"}
     assert trim(ours).__traceback__ is None
 
 

@@ -181,7 +181,7 @@ class QueueModel(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(["future", "bare"]))
     def slip_in(self, kind: str) -> None:
         """An item comes in the fast way, if that is open or was just now: an append and nothing else."""
-        was_open = self.queue._ranked_since == self.now and not (self.is_keyed or self.is_weighed)
+        was_open = self.queue.ranked_since == self.now and not (self.is_keyed or self.is_weighed)
         if len(self.queue.inbox) >= self.queue.undated_room and not was_open:
             return
         item = f"item {len(self.records)}"

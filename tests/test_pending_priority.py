@@ -171,7 +171,7 @@ def test_item_without_any_date_is_as_old_as_the_priority() -> None:
     queue = make()
     queue.inbox.append("undated")
     queue.collect()
-    queue._ranked_since = 3.0
+    queue.ranked_since = 3.0
     queue.arrange(7.0)
 
     assert queue.due_at(is_paused=False) == 13.0
