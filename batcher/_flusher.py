@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from batcher._group import Batch
     from batcher._reentry import Token
 
+_OPEN = State.OPEN  # on Python 3.11 an enum's own names are slow
 ABANDONED = "the batcher was dropped, and its exit_timeout passed before this item was sent"
 
 
@@ -233,7 +234,7 @@ def _cut_plainly(line: Line, post: Post) -> Batch | None:
     now = line.clock.monotonic()
     with line.lock:
         is_busy = queue.ended or queue.held.size or line.running or line.deadlines or line.waiters or line.untold
-        is_unusual = line.post is not post or line.state is not State.OPEN or line.drop_at is not None
+        is_unusual = line.post is not post or line.state is not _OPEN or line.drop_at is not None
         is_ranked = queue.ranked_since is not None
         if is_busy or is_unusual or line.is_paused or inline_mode.depth or line.call is None or is_ranked:
             return None

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from batcher._workers import DaemonPool
 
 NEVER = sys.maxsize  # as a length of the inbox
+_OPEN = State.OPEN  # on Python 3.11 an enum's own names are slow
 _MOST_CALLERS = 16  # batchers that one thread is known to
 _SMALL = 256  # of a smaller queue every place is given out under the lock
 
@@ -432,8 +433,8 @@ class Line:
             return False
         inbox, queue = self.inbox, self.queue
         with self.lock:
-            is_usual = self.state is State.OPEN and self.post is not None and not (self.waiters or inline_mode.depth)
-            if not is_usual or len(inbox) >= self.quiet_end or queue.is_ranked:
+            is_usual = self.state is _OPEN and self.post is not None and not (self.waiters or inline_mode.depth)
+            if not is_usual or len(inbox) >= self.quiet_end or queue.ranked_since is not None:
                 return False
             queue.date_next(self.clock.monotonic(), 1)
             inbox.append(entry)
@@ -455,7 +456,7 @@ class Line:
         if self.inbox or not self.is_plain or queue.only.entries or queue.held.size or queue.ranked_since is not None:
             return False, None
         is_busy = queue.ended or self.running or self.deadlines or self.waiters or self.untold or len(queue.tallies) > 1
-        is_usual = self.post is post and self.state is State.OPEN and self.drop_at is None
+        is_usual = self.post is post and self.state is _OPEN and self.drop_at is None
         if is_busy or not is_usual or self.is_paused or inline_mode.depth:
             return False, None
         queue.only.marks.clear()
