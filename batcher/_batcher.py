@@ -487,6 +487,8 @@ class Batcher(Generic[T, R]):
 
     def _limits(self, timeout: float | None, block_timeout: float | None) -> tuple[float | None, float | None]:
         """Return the items' deadline, and when to stop waiting for room."""
+        if timeout is None and block_timeout is None:
+            return None, None
         now = self._line.clock.monotonic()
         seconds = check_seconds("timeout", timeout)
         blocks = check_seconds("block_timeout", block_timeout)

@@ -57,43 +57,62 @@ class Intake:
         try:
             if is_nested:
                 return self._admit_nested(entries)
+            if len(entries) == 1 and self._admit_at_once(entries):
+                return 1, None
             return self._admit_in_turn(entries, block_until)
         except BaseException:
             line.wake()  # Ctrl-C may have come after items entered, and before the flusher was rung
             raise
 
+    def _admit_at_once(self, entries: Sequence[Any]) -> bool:
+        """Let one entry in where the rules have nothing to say but that there is room; say whether that was so."""
+        line = self._line
+        options, queue = line.options, line.queue
+        with line.lock:
+            is_usual = line.state is State.OPEN and not (line.waiters or inline_mode.depth)
+            if not is_usual or options.max_pending_weight is not None or queue.count >= options.max_pending:
+                return False
+            line.enter_locked(entries)
+            if not options.is_tracked:  # else the gate is shut for good
+                line.refresh_gate_locked()
+        line.wake_if_due()
+        return True
+
     def _admit_in_turn(self, entries: Sequence[Any], block_until: float | None) -> tuple[int, BatcherError | None]:
         """Let items in, as far as there is room each time; wait in between."""
         line = self._line
-        # Inline, nobody else would make room: what is too much is sent a moment later.
-        may_wait = not (line.is_own_thread or _reentry.here.waits or inline_mode.depth)
         position = 0
         while position < len(entries):
             dropped: list[Any] = []
-            waiter = Waiter(Bell())
+            waiting: list[Waiter] = []
             try:
                 with line.lock:
                     error = self._refusal_locked(entries, position)
                     if error is not None:
                         line.wake()  # what there is no room for forces a batch, whatever the delay
                         return position, error
-                    entered = self._admit_locked(entries, position, waiter, dropped, may_wait=may_wait)
+                    entered = self._admit_locked(entries, position, waiting, dropped)
                 line.wake_if_due()
                 position += entered
-                if waiter.entry is not None:
+                for waiter in waiting:
                     error = self._wait(waiter, block_until, len(entries) - position)
                     if error is not None:
                         return position, error
                     position += 1
             finally:
-                if waiter.entry is not None and not waiter.is_admitted:
-                    self._withdraw(waiter)
+                for waiter in waiting:
+                    if not waiter.is_admitted:
+                        self._withdraw(waiter)
                 try:
-                    settle_dropped(line, dropped, ItemDroppedError, _DROPPED.format(line.options.overflow))
+                    self._settle_dropped(dropped)
                 except BaseException:  # Ctrl-C; what was told already isn't told again
-                    settle_dropped(line, dropped, ItemDroppedError, _DROPPED.format(line.options.overflow))
+                    self._settle_dropped(dropped)
                     raise
         return position, None
+
+    def _settle_dropped(self, dropped: list[Any]) -> None:
+        if dropped:
+            settle_dropped(self._line, dropped, ItemDroppedError, _DROPPED.format(self._line.options.overflow))
 
     def _admit_nested(self, entries: Sequence[Any]) -> tuple[int, BatcherError | None]:
         """Let items in on top of a call that holds the lock: append and nothing else."""
@@ -119,16 +138,15 @@ class Intake:
             line.counters.refused += rest
         return error
 
-    def _admit_locked(
-        self, entries: Sequence[Any], position: int, waiter: Waiter, dropped: list[Any], *, may_wait: bool
-    ) -> int:
-        """Let in, or drop, as many as may be now; return how many. `waiter` stands for the next, if it must wait."""
+    def _admit_locked(self, entries: Sequence[Any], position: int, waiting: list[Waiter], dropped: list[Any]) -> int:
+        """Let in, or drop, as many as may be now; return how many. If the next must wait, one waits for it."""
         line = self._line
         overflow = line.options.overflow
         end = position
         while end < len(entries):  # again where items took no room: they share a place in a handler
-            is_free = overflow == "block" and not may_wait
-            fitting = len(entries) - end if is_free else self._fitting_locked(entries, end)
+            fitting = self._fitting_locked(entries, end)
+            if fitting < len(entries) - end and overflow == "block" and not self._may_wait():
+                fitting = len(entries) - end
             if not fitting:
                 break
             line.enter_locked(entries[end : end + fitting])
@@ -143,11 +161,15 @@ class Intake:
                     self._drop_arriving_locked(entries[end : end + 1], dropped)
                     end += 1
             else:
-                waiter.entry = (entries[end],)
-                waiter.weight = _weight(waiter.entry[0])
+                waiter = Waiter(Bell(), (entries[end],), _weight(entries[end]))
+                waiting.append(waiter)  # first: whoever is in the line is known here
                 line.waiters.append(waiter)
         line.refresh_gate_locked()
         return end - position
+
+    def _may_wait(self) -> bool:
+        """Say whether this thread may wait for room. Inline, nobody else would make any: what is too much is sent."""
+        return not (self._line.is_own_thread or _reentry.here.waits or inline_mode.depth)
 
     def _fitting_locked(self, entries: Sequence[Any], position: int) -> int:
         """Return how many of the next entries have room, one after another."""

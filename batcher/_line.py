@@ -105,8 +105,8 @@ class Waiter:
     """A producer, and the one entry that it waits with for room."""
 
     bell: Bell
-    entry: tuple[Any] | None = None  # a tuple, because a bare item may be None
-    weight: float = 0.0
+    entry: tuple[Any]  # a tuple: it enters as the only one of its kind
+    weight: float
     is_admitted: bool = False
     error: BaseException | None = None  # of its key's equality
 
@@ -402,7 +402,7 @@ class Line:
             if limit is not None and queue.count and queue.heft + waiter.weight > limit:
                 break
             try:
-                self.enter_locked(waiter.entry or ())
+                self.enter_locked(waiter.entry)
             except BaseException as error:  # noqa: BLE001 - the equality of its key
                 waiter.error = error
             waiter.is_admitted = waiter.error is None
@@ -429,21 +429,25 @@ class Line:
 
     def enter_dated(self, entry: object) -> bool:
         """Let an entry in that only needs to be dated, as one in every batch does; say whether that was all."""
-        if self.is_nested:
+        if not self.quiet_end or self.is_nested:
             return False
         inbox, queue = self.inbox, self.queue
-        with self.lock:
-            is_usual = self.state is _OPEN and self.post is not None and not (self.waiters or inline_mode.depth)
-            if not is_usual or len(inbox) >= self.quiet_end or queue.ranked_since is not None:
-                return False
-            queue.date_next(self.clock.monotonic(), 1)
-            inbox.append(entry)
-            self.gate = min(queue.undated_room, self.quiet_end)
-            rings = len(inbox) >= self.ring_at or self.was_full
+        try:
+            with self.lock:
+                is_usual = self.state is _OPEN and self.post is not None and not (self.waiters or inline_mode.depth)
+                if not is_usual or len(inbox) >= self.quiet_end or queue.ranked_since is not None:
+                    return False
+                queue.date_next(self.clock.monotonic(), 1)
+                inbox.append(entry)
+                self.gate = min(queue.undated_room, self.quiet_end)
+                rings = len(inbox) >= self.ring_at or self.was_full
+                if rings:
+                    self.listens = False  # rung once is enough: it will see whoever is blocked by then
             if rings:
-                self.listens = False  # rung once is enough: it will see whoever is blocked by then
-        if rings:
+                self.wake()
+        except BaseException:  # Ctrl-C, perhaps between the append and the ring
             self.wake()
+            raise
         return True
 
     def rest_locked(self, post: Post) -> tuple[bool, object]:

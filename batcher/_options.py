@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING, SupportsFloat
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -130,10 +130,11 @@ def check_flag(name: str, value: object) -> None:
 
 def _number(name: str, value: object, wanted: str) -> float:
     """Return `value` as a float, or raise TypeError."""
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+    # `hasattr` and no `isinstance(value, SupportsFloat)`, which takes some microseconds: items are weighed here.
+    if isinstance(value, bool) or not hasattr(type(value), "__float__"):
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
     try:
-        return float(value)
+        return float(value)  # type: ignore[arg-type]
     except OverflowError:
         return math.inf  # an int beyond all floats
 

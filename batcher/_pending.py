@@ -662,7 +662,7 @@ class PendingQueue:
         tally = group.seals[0][1] if group.seals else self.open_tally
         most = group.seals[0][0] - group.head if group.seals else group.size
         batch = Batch(self.next_number(), group, tally, group.since)
-        if self._is_tracked:
+        if group.weight or group.lanes is not None:
             self._take_weighed(batch, most, now - self._patience)
         else:
             self._take_counted(batch, most)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batcher._throttle import Throttle
     from batcher._turn import Turn
 
+_SOON = 0.001  # seconds until a throttle is asked again whose clock is another one than the line's
 _PATIENCE = 1.0  # seconds until a throttle is asked again that raised
 
 
@@ -139,10 +140,16 @@ class Starts:
                 raise
             if moment is not None:
                 Start(self._breaker, permit, None).end(is_failure=None)
-                self.not_before = moment
+                self.not_before = self._own_moment(moment, self._turn.clock)
                 return
         self._start = Start(self._breaker, permit, self._turn)
         self._turn = None
+
+    def _own_moment(self, moment: float, clock: Clock) -> float:
+        """Return when on the line's clock it is `moment` on `clock`: that of a throttle made earlier, say."""
+        if clock is self._clock:
+            return moment
+        return self._clock.monotonic() + max(moment - clock.monotonic(), _SOON)
 
     def _put_off(self, error: BaseException, seconds: float) -> None:
         if self._holds:

@@ -188,7 +188,7 @@ class Throttle:
                 may only wake whoever will ask.
         """
         check_callable("ring", ring, optional=False)
-        return Turn(self._books, ring, self._ask, self._end)
+        return Turn(self._books, ring, self._ask, self._end, self._clock)
 
     def __enter__(self) -> Self:
         """Wait for a start, and make it."""

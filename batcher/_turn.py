@@ -9,6 +9,7 @@ from batcher._places import Place
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batcher._clock import Clock
     from batcher._places import Books, Rings
 
 
@@ -35,7 +36,7 @@ class Turn:
     Thread safety: to be used by one thread at a time.
     """
 
-    __slots__ = ("_ask", "_caller", "_end", "_place")
+    __slots__ = ("_ask", "_caller", "_end", "_place", "clock")
 
     def __init__(
         self,
@@ -43,8 +44,10 @@ class Turn:
         ring: Callable[[], object],
         ask: Callable[[Place, Rings], float | None],
         end: Callable[[Place], None],
+        clock: Clock,
     ) -> None:
-        """Be a place of nobody's thread."""
+        """Be a place of nobody's thread, where moments are those of `clock`."""
+        self.clock = clock
         self._place = _new_place(books)
         self._caller = _Caller(ring)
         self._ask = ask
@@ -54,7 +57,7 @@ class Turn:
         """Start the call if it may start now.
 
         Returns:
-            None if it has started, now or before. Else the moment on the throttle's clock from which on it
+            None if it has started, now or before. Else the moment on `clock`, the throttle's, from which on it
             makes sense to ask again, unless it rings before; infinity: not before it rings.
 
         Raises:

@@ -38,7 +38,7 @@ class SlowThrottle(Throttle):
     def turn(self, ring: Callable[[], object]) -> Turn:
         """Return a turn that sends errands."""
         self.errands = Errands(lambda: self._books, ring, self._ask, self._end, self._clock)
-        return Turn(self._books, ring, self.errands.ask, self.errands.end)
+        return Turn(self._books, ring, self.errands.ask, self.errands.end, self._clock)
 
     def _try(self, place: Place, bell: Rings) -> float:
         self.before()

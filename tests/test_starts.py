@@ -222,6 +222,25 @@ def test_batches_grow_until_they_may_start(make: Maker, clock: FakeClock) -> Non
     assert handler.batches == [[1], [2, 3]]
 
 
+def test_throttle_may_run_on_another_clock(make: Maker, clock: FakeClock) -> None:
+    """A throttle that was made before the batcher's clock counts by its own; nobody asks it again and again."""
+    with FakeClock(1000.0) as earlier:
+        throttle = Throttle(max_per_second=1)
+    handler = RecordingHandler(lambda items: items)
+    batcher = make(handler, max_delay=0.0, throttle=throttle)
+
+    batcher.add(1).result(PATIENCE)
+    later = batcher.add(2)
+    clock.wait_for_sleepers(1)
+    clock.advance(1.0)
+    clock.wait_for_sleepers(1)
+    assert handler.batches == [[1]]
+    earlier.advance(1.0)
+    clock.advance(1.0)
+
+    assert later.result(PATIENCE) == 2
+
+
 def test_throttle_limits_the_calls_of_several_batchers(make: Maker, clock: FakeClock) -> None:
     """A throttle that batchers share lets so many calls run at once; the next starts when one has ended."""
     throttle = Throttle(max_concurrent=1)
@@ -454,7 +473,8 @@ def test_start_that_nothing_needs_is_given_back(clock: FakeClock) -> None:
 class ScriptedTurn:
     """A place in a throttle's line that may start when the script says so."""
 
-    def __init__(self, *answers: float | None) -> None:
+    def __init__(self, clock: FakeClock, *answers: float | None) -> None:
+        self.clock = clock
         self._answers = list(answers)
         self.is_over = False
 
@@ -478,7 +498,7 @@ def starts_with(throttle: Any, breaker: CircuitBreaker | None, clock: FakeClock)
 
 def test_open_circuit_gives_the_place_in_line_away(clock: FakeClock) -> None:
     """Who waits for a turn as the circuit opens leaves the throttle's line to others."""
-    breaker, turn = CircuitBreaker(failure_threshold=1), ScriptedTurn(5.0)
+    breaker, turn = CircuitBreaker(failure_threshold=1), ScriptedTurn(clock, 5.0)
     starts = starts_with(turn, breaker, clock)
     starts.ask()
     assert (starts.is_decided, turn.is_over) == (False, False)
@@ -499,7 +519,7 @@ def test_turn_that_raises_holds_no_probe(clock: FakeClock) -> None:
     assert permit is not None
     breaker.record_failure(permit)
     clock.advance(1.0)
-    starts = starts_with(ScriptedTurn(), breaker, clock)  # it has no answer
+    starts = starts_with(ScriptedTurn(clock), breaker, clock)  # it has no answer
 
     starts.ask()
 
@@ -509,7 +529,7 @@ def test_turn_that_raises_holds_no_probe(clock: FakeClock) -> None:
 
 def test_next_start_may_be_asked_for_at_once(clock: FakeClock) -> None:
     """The moment that one start had to wait for says nothing of the next one."""
-    starts = starts_with(ScriptedTurn(5.0, None), None, clock)
+    starts = starts_with(ScriptedTurn(clock, 5.0, None), None, clock)
     starts.ask()
     assert not starts.may_ask(0.0)
     starts.ring()

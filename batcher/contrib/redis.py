@@ -184,7 +184,7 @@ class RedisThrottle(Throttle):
         """
         check_callable("ring", ring, optional=False)
         errands = Errands(lambda: self._books, ring, self._ask, self._end, self._clock)
-        return Turn(self._books, ring, errands.ask, errands.end)
+        return Turn(self._books, ring, errands.ask, errands.end, self._clock)
 
     def _micros(self, seconds: float) -> int:
         """Return a stretch of time as Redis is told it, with the margin."""
