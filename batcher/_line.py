@@ -428,19 +428,20 @@ class Line:
         self.gate = min(queue.undated_room, self.quiet_end)
 
     def enter_dated(self, entry: object) -> bool:
-        """Let an entry in that only needs to be dated, as one in every batch does; say whether that was all."""
+        """Let an entry in that only needs a date, or a look at the last of the room; say whether that was all."""
         if not self.quiet_end or self.is_nested:
             return False
         inbox, queue = self.inbox, self.queue
         try:
             with self.lock:
                 is_usual = self.state is _OPEN and self.post is not None and not (self.waiters or inline_mode.depth)
-                if not is_usual or len(inbox) >= self.quiet_end or queue.ranked_since is not None:
+                room = self.options.max_pending - queue.count
+                if not is_usual or room <= 0 or queue.ranked_since is not None:
                     return False
                 queue.date_next(self.clock.monotonic(), 1)
                 inbox.append(entry)
                 self.gate = min(queue.undated_room, self.quiet_end)
-                rings = len(inbox) >= self.ring_at or self.was_full
+                rings = len(inbox) >= self.ring_at or self.was_full or room == 1
                 if rings:
                     self.listens = False  # rung once is enough: it will see whoever is blocked by then
             if rings:
