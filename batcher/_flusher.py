@@ -240,7 +240,7 @@ def _cut_plainly(line: Line, post: Post) -> Batch | None:
         if not (queue.is_full(group) or line.options.max_delay == 0):
             if regroup is None or not queue.blocked or len(queue.tallies) > 1:
                 return None
-            if regroup.leave_at(now, blocked=queue.blocked, processing=0, slots=1, limit=queue.sizing.limit) > now:
+            if regroup.leave_at(now, blocked=queue.blocked, processing=0, slots=1) > now:
                 return None
         line.is_lingering = line.listens = False
         line.ring_at = NEVER

@@ -552,12 +552,7 @@ class Line:
         slots = self.options.max_concurrent
         if self.options.batch_key is not None:  # of one key only one batch at a time is in a handler
             slots = min(slots, max(self.queue.eager_keys + len(self.running), 1))
-        return {
-            "blocked": self.queue.blocked,
-            "processing": self.processing,
-            "slots": slots,
-            "limit": self.queue.sizing.limit,
-        }
+        return {"blocked": self.queue.blocked, "processing": self.processing, "slots": slots}
 
     def leave_early_at_locked(self, now: float) -> float:
         """Return from when on a batch may leave because callers are blocked; infinity: none may."""
