@@ -179,8 +179,12 @@ def test_a_new_bound_is_the_measure_of_the_next() -> None:
     """Half of a learnt bound is compared with that, and not with what was usual before."""
     seconds = {20: 20.0, 10: 5.0, 5: 3.0}
     sizing = BatchSizing(20)
-    run(sizing, seconds.__getitem__, 300)
+    run(sizing, lambda _: 20.0, 100)
+    sizes = run(sizing, seconds.__getitem__, 200)
+    came_down = sizes.index(10)
 
+    # The trial, the pause, a trial that grows, one batch after it, and half of what is usual by now.
+    assert sizes[came_down : came_down + 22] == [10] * 19 + [20, 10, 5]
     assert sizing.learnt == 10
 
 
