@@ -115,7 +115,10 @@ class Batcher(Generic[T, R]):
                 of its items (in `result`, `exception`, `concurrent.futures.wait` or `as_completed`), a
                 handler may be called, and the callers that the last batch released are back, or overdue by
                 what they usually take. And keep batches smaller where smaller ones are found to bring more
-                items through. Never later, and never larger, than the two bounds. False: the bounds alone.
+                items through. Never larger than `max_batch_size`, and not later than `max_delay`, but for
+                one case: where the handler was busy for longer than that, callers who are all blocked also
+                wait for those it has just released, at most `max_delay` from that release. With a `max_delay`
+                of 0 this changes nothing. False: size and delay alone.
             max_batch_weight: The most that the items of one call may weigh together; needs `weigh`.
             weigh: Returns an item's weight, a finite number of 0 or more. Called in `add`.
             batch_key: Returns an item's key. Items of different keys never share a call; of one key, one

@@ -245,7 +245,7 @@ def _cut_plainly(line: Line, post: Post) -> Batch | None:
         elif not queue.is_full(group):
             if not queue.blocked or len(queue.tallies) > 1:
                 return None
-            if regroup.expected and regroup.leave_at(now, **line.crowd_locked()) > now:
+            if regroup.expected and regroup.leave_at(now, blocked=queue.blocked, processing=0, slots=1) > now:
                 return None
         line.is_lingering = line.listens = False
         line.ring_at = NEVER

@@ -481,7 +481,7 @@ class Line:
         if self.regroup is not None:
             self.listens = True
             if self.regroup.expected:  # else one is enough
-                self.blocked_target = self.regroup.enough(**self.crowd_locked())
+                self.blocked_target = self.regroup.enough(**self._crowd_locked())
 
     def set_deadline_locked(self, future: ItemFuture[Any], deadline: float) -> None:
         """Have `future` fail at `deadline` if nothing else ends it before."""
@@ -566,17 +566,12 @@ class Line:
         own = ticket or future
         return next((batch for batch in batches if any(entry is own for entry in batch.entries)), None)
 
-    def crowd_locked(self) -> dict[str, int]:
+    def _crowd_locked(self) -> dict[str, int]:
         """Return what decides whether enough callers are there."""
         slots = self.options.max_concurrent
         if self.options.batch_key is not None:  # of one key only one batch at a time is in a handler
             slots = min(slots, max(self.queue.eager_keys + len(self.running), 1))
-        return {
-            "blocked": self.queue.blocked,
-            "processing": self.processing,
-            "slots": slots,
-            "limit": self.queue.sizing.limit,
-        }
+        return {"blocked": self.queue.blocked, "processing": self.processing, "slots": slots}
 
     def leave_early_at_locked(self, now: float) -> float:
         """Return from when on a batch may leave because callers are blocked; infinity: none may."""
@@ -584,7 +579,7 @@ class Line:
         queue.hold_until = -math.inf
         if regroup is None or not queue.is_eager or (self.is_paused and self.state is State.OPEN):
             return math.inf
-        leaves_at = regroup.leave_at(now, **self.crowd_locked())
+        leaves_at = regroup.leave_at(now, **self._crowd_locked())
         if max_delay is not None:
             queue.hold_until = regroup.hold_until(max_delay, leaves_at=leaves_at)
         return leaves_at

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 _SHARE = 0.6  # of the handler's time: who takes longer to come back isn't waited for
 _LATENESS = 1.25  # times the longest way back that is expected, and then ...
 _SLACK = 0.0002  # ... so many seconds more: who isn't back by then is overdue
-_NEARLY_FULL = 0.7  # of the most items that a batch gets
-_TRUST = 0.3  # the weight of the latest way back, where it was shorter than before
 _MEMORY = 0.2  # the weight of the latest handler call in the average
+_TRUST = 0.3  # the weight of the latest way back, where it was shorter than before
 _NEVER = 0  # an era that expects nobody
 
 
@@ -62,7 +61,11 @@ class Regroup:
     def release(self, callers: Iterable[Caller], now: float, seconds: float) -> None:
         """Note that a handler call of so many `seconds` has ended, and whom it released."""
         average = self._handler_seconds
-        self._handler_seconds = average = seconds if average is None else average + _MEMORY * (seconds - average)
+        if average is None:
+            average = seconds
+        elif seconds > 0:  # else there was no call: the batch was refused
+            average += _MEMORY * (seconds - average)
+        self._handler_seconds = average
         longest = 0.0
         self._released_at = now
         for caller in callers:
@@ -93,12 +96,10 @@ class Regroup:
             self.expected = 0
             self._era += 1
 
-    def leave_at(self, now: float, *, blocked: int, processing: int, slots: int, limit: int) -> float:
+    def leave_at(self, now: float, *, blocked: int, processing: int, slots: int) -> float:
         """Return from when on a batch with blocked callers may leave; the arguments are those of `enough`."""
         self.forget_overdue(now)
-        if not self.expected or blocked >= self.enough(
-            blocked=blocked, processing=processing, slots=slots, limit=limit
-        ):
+        if not self.expected or blocked >= self.enough(blocked=blocked, processing=processing, slots=slots):
             return now
         return self.until
 
@@ -110,17 +111,12 @@ class Regroup:
         """
         return min(leaves_at, self._released_at + max_delay)
 
-    def enough(self, *, blocked: int, processing: int, slots: int, limit: int) -> int:
-        """Return with how many blocked callers a batch leaves, whoever else is expected.
-
-        With its share of all callers, where several handler calls may run at once; and when it is nearly
-        full, since under such load the handler must not stand idle.
+    def enough(self, *, blocked: int, processing: int, slots: int) -> int:
+        """Return with how many blocked callers a batch leaves, whoever else is expected: its share of all callers.
 
         Args:
             blocked: How many callers are blocked on items that wait.
             processing: How many items are in handlers.
             slots: How many handler calls may run at once.
-            limit: The most items that a batch gets.
         """
-        share = -((blocked + processing + self.expected) // -slots)
-        return min(share, round(_NEARLY_FULL * limit))
+        return -((blocked + processing + self.expected) // -slots)

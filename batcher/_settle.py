@@ -137,7 +137,7 @@ def _conclude_locked(line: Line, batch: Batch, outcomes: list[Any], again: Again
     story = _Story(batch.size, now - batch.started)
     line.running.discard(batch)
     if again is None and line.regroup is not None and not is_whole_failure(outcomes):
-        line.queue.sizing.observe(batch.size, story.seconds)
+        line.queue.sizing.observe(batch.size, batch.started, now)
     following, due = batch.rest, now
     if again is not None:
         parts = _parts_locked(line, batch, again)
