@@ -28,7 +28,7 @@ class _Errand:
         self, place: Place, ask: Callable[[Place, Rings], float | None], end: Callable[[Place], None], clock: Clock
     ) -> None:
         """Be for `place`; nothing is done before `run`."""
-        place.owner = self
+        place.owner = object()  # no thread's; and not the errand itself, which with it would await the collector
         self.place = place
         self.error: BaseException | None = None
         self._ask = ask

@@ -63,6 +63,7 @@ def make_witness() -> Witness:
 alive = make_witness()
 _recoveries: list[Callable[[], None]] = []
 _locks: dict[int, threading.RLock] = {}
+_inherited: list[threading.Thread | None] = []
 
 
 def on_fork(recover: Callable[[], None]) -> None:
@@ -81,9 +82,23 @@ def _recover_in_child() -> None:
     # A lock for each process: one of the parent's might be held by a thread that isn't here.
     with _locks.setdefault(os.getpid(), threading.RLock()):
         if not alive[0]:
+            _keep_inherited_threads()
             for recover in _recoveries:
                 recover()
             alive[0] = 1
+
+
+def _keep_inherited_threads() -> None:
+    """Have no `Thread` of the parent's destroyed in this child.
+
+    From CPython 3.13 on, a `Thread` that nobody joined detaches its pthread as it is destroyed. Python's hooks
+    mark those of the parent as done; where no hook ran, the detaching reaches into a stack that this process
+    has unmapped, or has given to a thread of its own, and crashes one of them.
+    """
+    # Where `threading` keeps every Thread there is, ended ones too. A copy of the set's own data is made in one
+    # step, so that no lock is needed and other threads may be starting.
+    known = getattr(getattr(threading, "_dangling", None), "data", ())
+    _inherited.extend([ref() for ref in list(known)])
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,9 +8,11 @@ import pickle
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -26,17 +28,44 @@ CHILD_SECONDS = 10.0
 
 def hookless_fork() -> int:
     """Fork as uWSGI does, in C; the interpreter's lock stays held, as by a caller inside the interpreter."""
-    # Whoever waits for the interpreter's own lock at such a fork leaves that lock unusable in the child, and no child
-    # can do anything then. Nothing tells when the other threads have come to rest: this lets them.
-    time.sleep(0.05)
+    _let_others_rest()
     return int(ctypes.PyDLL(None).fork())
 
 
-# On 3.13 the interpreter's own state crashes such a child now and then, in a process that has run many other tests.
-FORKS_WITHOUT_HOOKS = pytest.mark.skipif(
-    sys.platform != "linux" or sys.version_info >= (3, 13),
-    reason="how Linux servers fork; CPython 3.13 doesn't bear it well",
-)
+def _let_others_rest() -> None:
+    """Wait until no other thread runs, or waits for the interpreter's own lock.
+
+    Whoever waits for that lock at a fork without hooks leaves it unusable in the child, and no child can do
+    anything then. A thread that waits for it wakes up while this one sleeps; one that has slept through it rests.
+    """
+    deadline = time.monotonic() + CHILD_SECONDS
+    before = _sleepers()
+    while True:
+        time.sleep(0.002)
+        now = _sleepers()
+        if now is not None and now == before:
+            return
+        assert time.monotonic() < deadline, f"the other threads don't come to rest: {before}, {now}"
+        before = now
+
+
+def _sleepers() -> dict[str, str] | None:
+    """Return how often each of the other threads has been woken; None if one of them isn't asleep."""
+    woken: dict[str, str] = {}
+    own = str(threading.get_native_id())
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            status = "" if thread.name == own else Path(thread, "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return None  # it has just ended
+        fields = dict(line.split(":\t", 1) for line in status.splitlines())
+        if not fields.get("State", "S").startswith("S"):
+            return None
+        woken[thread.name] = fields.get("voluntary_ctxt_switches", "")
+    return woken
+
+
+FORKS_WITHOUT_HOOKS = pytest.mark.skipif(sys.platform != "linux", reason="how Linux servers fork")
 FORKS = [
     pytest.param(os.fork, id="hooked"),
     pytest.param(hookless_fork, id="hookless", marks=FORKS_WITHOUT_HOOKS),
@@ -44,15 +73,8 @@ FORKS = [
 
 
 def in_child(look: Callable[[], T], fork: Callable[[], int] = os.fork) -> T:
-    """Return what `look` returns in a forked child; fail with the child's traceback if it raises, or if it hangs.
-
-    Of a fork without hooks a child that doesn't say a word is tried again, for the reason that `hookless_fork` gives.
-    """
-    attempts = 3 if fork is hookless_fork else 1
-    written = b""
-    while attempts and not written:
-        attempts -= 1
-        written = _ask_child(look, fork)
+    """Return what `look` returns in a forked child; fail with the child's traceback if it raises, or if it hangs."""
+    written = _ask_child(look, fork)
     assert written, "the child hangs, or died without a word"
     went_well, found = pickle.loads(written)  # noqa: S301 - written by our own child
     assert went_well, f"in the child:\n{found}"

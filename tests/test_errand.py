@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +64,26 @@ def test_asking_never_blocks(clock: FakeClock) -> None:
     turn.end()
     turn.end()
     assert throttle.status().active == 0
+
+
+def test_throttle_goes_with_the_last_who_has_it(clock: FakeClock) -> None:
+    """Once its turns have ended, a throttle that nobody has any more is freed at once, and so are its connections."""
+    throttle, bell = SlowThrottle(max_concurrent=1), Bell()
+    turn = throttle.turn(bell.ring)
+    turn.try_start()
+    assert bell.wait(PATIENCE)
+    for thread in threading.enumerate():
+        if thread.name == "batcher-throttle-errand":
+            thread.join(PATIENCE)
+    turn.end()
+    throttle.errands = None  # what only this test's throttle keeps
+    left = weakref.ref(throttle)
+    gc.disable()  # this isn't to be its merit
+    try:
+        del turn, throttle
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_turn_waits_in_the_line_and_is_woken_by_time(clock: FakeClock) -> None:

@@ -1,6 +1,5 @@
 """A forked child is told apart from its parent, with a hook and without."""
 
-import ctypes
 import importlib.util
 import mmap
 import os
@@ -8,35 +7,50 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from batcher import _process
 from batcher._process import PidWitness, check_process, make_witness, on_fork
-from tests.forks import FORKS_WITHOUT_HOOKS
+from tests.forks import FORKS_WITHOUT_HOOKS, hookless_fork, in_child
+from tests.scripts import VERSIONS, run_script
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux wipes a page in the child")
 
 
-def in_child(fork: Callable[[], int], look: Callable[[], bool]) -> bool:
-    """Return what `look` says in a child that `fork` makes."""
-    child = fork()
-    if not child:  # pragma: no cover - the child's side ends in os._exit
-        status = 2
-        try:
-            status = 0 if look() else 1
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, 1), f"the child died: {status}"
-    return status == 0
+# In the child, after the first use of the library, the last references to threads of the parent go: while threads of
+# the child's own have come and gone in memory that was theirs.
+FORGETS_THREADS = """
+import ctypes
 
+def crowd():
+    gate = threading.Barrier(17)
+    threads = [threading.Thread(target=gate.wait) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    gate.wait()
+    return threads
 
-def hookless_fork() -> int:
-    """Fork as a server written in C does: no hook of Python's runs."""
-    # PyDLL keeps the interpreter's lock, as a caller inside the interpreter would.
-    return int(ctypes.PyDLL(None).fork())
+with Batcher(deliver, max_delay=0.001) as batcher:
+    batcher.add("parent").result(10)
+    ended = crowd()
+    while any(thread.is_alive() for thread in ended):
+        time.sleep(0.001)
+    child = ctypes.PyDLL(None).fork()
+    if not child:
+        batcher.add("child").result(10)
+        for thread in crowd():
+            thread.join()
+        own = crowd()
+        del ended, thread
+        for thread in own:
+            thread.join()
+        batcher.add("again").result(10)
+        os._exit(7)
+    show(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 
 @pytest.fixture(name="recoveries")
@@ -61,7 +75,7 @@ def test_witness_is_true_here_and_false_in_a_child(make: Callable[[], _process.W
         return bool(witness[0])
 
     assert witness[0]
-    assert in_child(os.fork, look)
+    assert in_child(look)
     assert witness[0]
 
 
@@ -96,12 +110,11 @@ def test_hook_recovers_once_in_the_child(recoveries: list[str]) -> None:
         check_process()
         return before == ["recovered"] == recoveries
 
-    assert in_child(os.fork, look)
+    assert in_child(look)
     assert recoveries == []
 
 
 @FORKS_WITHOUT_HOOKS
-@linux_only
 def test_fork_without_hooks_is_seen_by_the_first_call(recoveries: list[str]) -> None:
     """A fork that runs no hook is noticed by the first check in the child, once."""
 
@@ -111,7 +124,7 @@ def test_fork_without_hooks_is_seen_by_the_first_call(recoveries: list[str]) -> 
         check_process()
         return before == [] and recoveries == ["recovered"]
 
-    assert in_child(hookless_fork, look)
+    assert in_child(look, hookless_fork)
     assert recoveries == []
 
 
@@ -154,13 +167,12 @@ def test_recovery_waits_for_no_lock_of_the_parent(recoveries: list[str]) -> None
     thread.start()
     holds.wait(10)
 
-    assert in_child(os.fork, lambda: recoveries == ["recovered"])
+    assert in_child(lambda: recoveries == ["recovered"])
     may_end.set()
     thread.join(10)
 
 
 @FORKS_WITHOUT_HOOKS
-@linux_only
 def test_threads_of_a_child_recover_once(recoveries: list[str]) -> None:
     """Of two threads that are the first in a child one recovers, and the other waits until that is done."""
     begun, may_end = threading.Event(), threading.Event()
@@ -187,7 +199,29 @@ def test_threads_of_a_child_recover_once(recoveries: list[str]) -> None:
         return seen == [["recovered", "slowly"]]
 
     on_fork(recover)
-    assert in_child(hookless_fork, look)
+    assert in_child(look, hookless_fork)
+
+
+@FORKS_WITHOUT_HOOKS
+@pytest.mark.parametrize("version", VERSIONS)
+def test_threads_of_the_parent_are_not_destroyed_in_a_child(tmp_path: Path, version: str) -> None:
+    """A child whose fork ran no hook, and which forgets threads that its parent didn't join, goes on to work."""
+    ended = run_script(FORGETS_THREADS, tmp_path, version=version)
+
+    assert (ended.code, ended.errors) == (0, "")
+    assert ended.lines == ["parent", "child", "again", "7"]
+
+
+def test_interpreter_that_knows_no_threads_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, recoveries: list[str]
+) -> None:
+    """Where `threading` doesn't keep all threads in the place known to us, a child recovers nevertheless."""
+    monkeypatch.delattr(threading, "_dangling")
+    monkeypatch.setattr(_process, "alive", [0])
+
+    check_process()
+
+    assert recoveries == ["recovered"]
 
 
 def test_platform_that_never_forks_needs_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from batcher._flights import Flights
 from batcher._group import Ticket
 from batcher.testing import FakeClock, RecordingHandler, inline
 from tests import stage
-from tests.forks import in_child
+from tests.forks import FORKS, in_child
 from tests.stage import PATIENCE, HeldHandler, Maker, adds_up, endings
 
 if TYPE_CHECKING:
@@ -589,7 +589,8 @@ def test_inline_handlers_share(make: Maker) -> None:
     assert handler.batches == [[1, 2]]
 
 
-def test_fork_leaves_the_places_behind(make: Maker) -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_fork_leaves_the_places_behind(make: Maker, fork: Callable[[], int]) -> None:
     """In a forked child an item shares nothing with those of the parent, whose futures fail there."""
     batcher = make(negate, max_delay=None, dedup_key=True)
     inherited = [batcher.add(7), batcher.add(7)]
@@ -602,7 +603,7 @@ def test_fork_leaves_the_places_behind(make: Maker) -> None:
         batcher.close(PATIENCE)
         return failures, own.result(PATIENCE), status.accepted
 
-    assert in_child(look) == (["ForkedError", "ForkedError"], -7, 1)
+    assert in_child(look, fork) == (["ForkedError", "ForkedError"], -7, 1)
     batcher.flush()
     assert [future.result(0) for future in inherited] == [-7, -7]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -214,8 +215,20 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 128
 
+    is_over = False
+
     def handle_error(self, *_: object) -> None:
         """Say nothing of clients that hang up."""
+
+    def serve(self) -> None:
+        """Handle connections until the end, asleep in between: `serve_forever` would look up again and again."""
+        while not self.is_over:
+            self.handle_request()
+
+    def end(self) -> None:
+        """Have `serve` return."""
+        self.is_over = True
+        socket.create_connection(("127.0.0.1", self.server_port)).close()  # ends its sleep
 
 
 @contextmanager
@@ -224,11 +237,11 @@ def batch_server() -> Iterator[BatchServer]:
     handler = type("Handler", (_Handler,), {})
     with _Server(("127.0.0.1", 0), handler) as server:
         owner = handler.owner = BatchServer(server)  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=server.serve)
         thread.start()
         try:
             yield owner
         finally:
             owner.gate.set()
-            server.shutdown()
+            server.end()
             thread.join()
