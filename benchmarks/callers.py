@@ -14,6 +14,8 @@ from benchmarks.production import echo
 if TYPE_CHECKING:
     from benchmarks.contender import Handler, Make
 
+_LONG_ENOUGH = 2.5  # seconds of lone calls
+
 
 def sleeping(seconds: float) -> Handler:
     """Return a handler whose calls take `seconds`, whatever their size, as most backends' do."""
@@ -65,12 +67,16 @@ def closed_loop(
 
 
 def lone_caller(make: Make, calls: int, max_delay: float) -> dict[str, float]:
-    """Time one thread's `add(x).result()`, over and over, and with pauses between, when the threads went to sleep."""
+    """Time one thread's `add(x).result()`, over and over, and with pauses between, when the threads went to sleep.
+
+    Where a call takes long there are fewer of them.
+    """
     contender = make(echo, Settings(max_delay=max_delay))
 
     def median(count: int, pause: float) -> float:
         latencies = []
-        for _ in range(count):
+        end = time.perf_counter() + _LONG_ENOUGH
+        while len(latencies) < count and (time.perf_counter() < end or not latencies):
             before = time.perf_counter()
             contender.add(b"1").result()
             latencies.append(time.perf_counter() - before)

@@ -67,8 +67,7 @@ def _lone(make: Make, *, is_quick: bool) -> Figures:
 
 
 def _lone_slow(make: Make, *, is_quick: bool) -> Figures:
-    # Few calls: where each waits for the whole window, they take their time.
-    return lone_caller(make, 10 if is_quick else 50, 0.05)
+    return lone_caller(make, 1_000 if is_quick else 5_000, 0.05)
 
 
 def _idle(make: Make, *, is_quick: bool) -> Figures:
