@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from batcher._circuit import Circuit, CircuitState, Permit, Rules
 from batcher._clock import current_clock
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Listener(Protocol):
+    """Somebody who waits until a breaker may let a call through."""
+
+    def ring(self) -> object:
+        """Ask the breaker again, soon; called from any thread, a signal handler and a destructor too."""
+        ...
 
 
 class CircuitBreaker:
@@ -105,6 +114,7 @@ class CircuitBreaker:
         self._on_change = _nobody if on_change is None else on_change
         self._clock = current_clock()
         self._circuit = Circuit(object())
+        self._listeners: tuple[weakref.ref[Listener], ...] = ()  # swapped as a whole, under the lock
         self._set_up()
         restart_in_child(self)
 
@@ -209,6 +219,15 @@ class CircuitBreaker:
         _check_permit(permit)
         self._report(permit, self._rules.released)
 
+    def listen(self, listener: Listener) -> None:
+        """Ring `listener` whenever a probe has ended, or was given back: who was refused may ask again.
+
+        The breaker keeps nobody alive who listens.
+        """
+        with self._lock:
+            living = tuple(ref for ref in self._listeners if ref() is not None)
+            self._listeners = (*living, weakref.ref(listener))
+
     def is_failure(self, error: BaseException | None) -> bool | None:
         """Say whether a call that ended with `error`, or with None, has failed; None if it says nothing."""
         if error is None or isinstance(error, self._ignore):
@@ -234,6 +253,7 @@ class CircuitBreaker:
         """Let `judge` say what the report makes of the circuit, unless it comes too late."""
         if not alive[0]:
             check_process()
+        is_probe = self._circuit.state is not CircuitState.CLOSED
         while not permit.is_reported:
             before = self._circuit
             now = self._clock.monotonic()
@@ -242,6 +262,10 @@ class CircuitBreaker:
                 after = judge(after, permit, now)
             self._swap(before, after, permit)
         self._tell()
+        for ref in self._listeners if is_probe else ():
+            listener = ref()
+            if listener is not None:
+                listener.ring()
 
     def _swap(self, before: Circuit, after: Circuit, reported: Permit | None = None) -> bool:
         """Make `after` the circuit if `before` still is; say whether it was."""

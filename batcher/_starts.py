@@ -87,6 +87,8 @@ class Starts:
         self._start: Start | None = None
         self.refusal: BaseException | None = None
         self.not_before = -math.inf  # the moment from which on to ask again
+        if breaker is not None and holds:
+            breaker.listen(self)  # another batcher may have the probe that this one waits for
 
     def ring(self) -> None:
         """Have the flusher ask again; only sets a flag and wakes."""

@@ -74,7 +74,7 @@ def lone_caller(make: Make, calls: int, max_delay: float) -> dict[str, float]:
     contender = make(echo, Settings(max_delay=max_delay))
 
     def median(count: int, pause: float) -> float:
-        latencies = []
+        latencies: list[float] = []
         end = time.perf_counter() + _LONG_ENOUGH
         while len(latencies) < count and (time.perf_counter() < end or not latencies):
             before = time.perf_counter()

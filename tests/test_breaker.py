@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -467,3 +468,34 @@ def test_error_can_be_copied() -> None:
     error = copy.copy(CircuitOpenError(1.25))
 
     assert (error.retry_after, str(error)) == (1.25, "the circuit is open: try again in 1.25 seconds")
+
+
+class Listener:
+    """Counts how often it was rung."""
+
+    def __init__(self) -> None:
+        self.rings = 0
+
+    def ring(self) -> None:
+        """Count."""
+        self.rings += 1
+
+
+@pytest.mark.parametrize("report", ["record_success", "record_failure", "release"])
+def test_listeners_hear_how_a_probe_ended(clock: FakeClock, report: str) -> None:
+    """Who waits for a probe's place hears of every end of one, and of no other call; nobody is kept alive for that."""
+    breaker = CircuitBreaker(failure_threshold=1, reset_timeout=1.0)
+    listener, gone = Listener(), Listener()
+    died = weakref.ref(gone)
+    breaker.listen(gone)
+    del gone
+    breaker.listen(listener)
+    fail_times(breaker, 1)
+    assert listener.rings == 0
+    clock.advance(1.0)
+    probe = breaker.allow()
+    assert probe is not None
+    getattr(breaker, report)(probe)
+
+    assert listener.rings == 1
+    assert died() is None

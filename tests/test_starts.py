@@ -183,6 +183,26 @@ def test_what_waits_for_a_probe_goes_on_with_its_result(make: Maker, clock: Fake
     assert handler.batches == [[1], [2]]
 
 
+def test_batchers_wait_for_a_shared_probe(make: Maker, clock: FakeClock) -> None:
+    """What waits for a circuit goes on as soon as the probe of another batcher has succeeded."""
+    breaker = CircuitBreaker(failure_threshold=1, reset_timeout=30.0)
+    breaker.record_failure(breaker.admit())  # type: ignore[arg-type]
+    first, second = HeldHandler(lambda items: items), RecordingHandler(lambda items: items)
+    policy = Retry(attempts=None, delay=1.0)
+    one = make(first, max_batch_size=1, circuit_breaker=breaker, retry=policy)
+    other = make(second, max_batch_size=1, circuit_breaker=breaker, retry=policy)
+
+    clock.advance(30.0)
+    probe = one.add(1)
+    first.wait_for_batches(1)
+    waiting = other.add(2)
+    clock.wait_for_sleepers(1)
+    assert second.batches == []
+    first.let_go()
+
+    assert (probe.result(PATIENCE), waiting.result(PATIENCE)) == (1, 2)
+
+
 def test_open_breaker_fails_what_waits_for_a_retry(make: Maker, clock: FakeClock) -> None:
     """With a limited number of attempts the items don't wait for the circuit."""
     breaker = CircuitBreaker(failure_threshold=1, reset_timeout=30.0)
