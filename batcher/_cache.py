@@ -52,10 +52,11 @@ class ResultCache:
     def keep(self, tickets: Iterable[Ticket], outcomes: Iterable[Any]) -> None:
         """Keep what tickets came to, errors excepted."""
         for ticket, outcome in zip(tickets, outcomes, strict=False):
-            if ticket.shared_key is None or type(outcome) is Failure:
+            key = ticket.shared_key  # once: the flusher may give the batch up at any moment
+            if key is None or type(outcome) is Failure:
                 continue
             try:
-                self._locked(self._mapping.__setitem__, None, ticket.shared_key, outcome)
+                self._locked(self._mapping.__setitem__, None, key, outcome)
             except BaseException as error:  # noqa: BLE001 - the user's mapping, on a thread of ours
                 self._reporter.report("the cache raised", error)
 

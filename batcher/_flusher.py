@@ -14,9 +14,9 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-import time
 import weakref
 from functools import partial
+from time import time as wall_time
 from typing import TYPE_CHECKING, Any
 
 from batcher import _reentry
@@ -36,10 +36,9 @@ from batcher.errors import BatcherClosedError
 if TYPE_CHECKING:
     from batcher._clock import Bell
     from batcher._future import ItemFuture
-    from batcher._group import Batch
+    from batcher._group import Batch, Group
     from batcher._reentry import Token
 
-_OPEN = State.OPEN  # on Python 3.11 an enum's own names are slow
 ABANDONED = "the batcher was dropped, and its exit_timeout passed before this item was sent"
 
 
@@ -116,6 +115,7 @@ def relieve(line: Line) -> None:
             return
         post = line.post = _new_post(line)
         post.held = line
+        before.bell.ring()  # it may just be done, and about to go to sleep
         line.relieved = [thread for thread in line.relieved if thread.is_alive()] + [before.thread]
     try:
         _launch(post)
@@ -230,31 +230,36 @@ def _turn(line: Line, post: Post) -> _Plan:
 
 def _cut_plainly(line: Line, post: Post) -> Batch | None:
     """Take the batch of a short turn, where a plain batcher has nothing else to do; None: look at everything."""
-    queue, regroup = line.queue, line.regroup
+    queue = line.queue
     now = line.clock.monotonic()
     with line.lock:
-        is_busy = queue.ended or queue.held.size or line.running or line.deadlines or line.waiters or line.untold
-        is_unusual = line.post is not post or line.state is not _OPEN or line.drop_at is not None
-        is_ranked = queue.ranked_since is not None
-        if is_busy or is_unusual or line.is_paused or inline_mode.depth or line.call is None or is_ranked:
+        if not line.is_calm_locked(post) or line.call is None:
             return None
+        line.gate = 0  # it was that of a fuller inbox; and the first item of the next batch is to be dated
         group = queue.collect_plain(now)
-        if regroup is None:
-            if line.options.max_delay != 0 and not queue.is_full(group):
-                return None
-        elif not queue.is_full(group):
-            if not queue.blocked or len(queue.tallies) > 1:
-                return None
-            if regroup.expected and regroup.leave_at(now, blocked=queue.blocked, processing=0, slots=1) > now:
-                return None
+        if not _may_leave_plainly_locked(line, group, now):
+            return None
         line.is_lingering = line.listens = False
         line.ring_at = NEVER
-        line.gate = 0  # the next one is to be dated
         batch = queue.cut_all()
         if batch is not None:
             _begin_locked(line, batch, now)
             post.is_in_handler = True
         return batch
+
+
+def _may_leave_plainly_locked(line: Line, group: Group, now: float) -> bool:
+    """Say whether the only group of a plain queue may leave, and nothing else has to be looked at."""
+    queue, regroup = line.queue, line.regroup
+    if queue.ranked_since is not None:
+        return False  # a priority came as the queue was collected, by a signal or a destructor
+    if regroup is None:
+        return line.options.max_delay == 0 or queue.is_full(group)
+    if queue.is_full(group):
+        return True
+    if not queue.blocked or len(queue.tallies) > 1:
+        return False
+    return not regroup.expected or regroup.leave_at(now, blocked=queue.blocked, processing=0, slots=1) <= now
 
 
 def _start(line: Line, post: Post, plan: _Plan) -> None:
@@ -287,6 +292,7 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
     line.queue.arrange(now)  # after all that changes the queue, so that what is offered is there
     for tally in line.queue.tallies:
         tally.ring_if_complete()  # if Ctrl-C kept the thread that ended its last item from doing so
+    line.queue.forget_complete()
     plan.overdue = [batch for batch in line.running if batch.deadline is not None and batch.deadline <= now]
     is_late = is_closed or (line.drop_at is not None and line.drop_at <= now)
     plan.must_drop = is_late and line.queue.count > 0
@@ -301,7 +307,7 @@ def _plan_locked(line: Line, post: Post, now: float) -> _Plan:
         plan.is_inline = plan.refusal is None and _is_inline(line, plan.batch)
         post.is_in_handler = plan.is_inline
     elif plan.is_rest:
-        _rest_locked(line, post, plan, can_start=can_start, is_cleared=is_cleared)
+        _rest_locked(line, post, plan, now, can_start=can_start, is_cleared=is_cleared)
     line.refresh_gate_locked()
     return plan
 
@@ -396,7 +402,7 @@ def _count_call(line: Line, batch: Batch) -> None:
     if batch.attempt > 1:
         counters.retried += batch.size
     # The wall clock as the user sees it: under freezegun the frozen time.
-    line.last_batch_time = time.time()
+    line.last_batch_time = wall_time()
 
 
 def _is_inline(line: Line, batch: Batch) -> bool:
@@ -405,7 +411,7 @@ def _is_inline(line: Line, batch: Batch) -> bool:
     return options.executor is None and options.max_concurrent == 1 and batch.deadline is None and not line.deadlines
 
 
-def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cleared: bool) -> None:
+def _rest_locked(line: Line, post: Post, plan: _Plan, now: float, *, can_start: bool, is_cleared: bool) -> None:
     """Nothing is due: find out until when, and what will ring before."""
     queue = line.queue
     moments = [batch.deadline for batch in line.running if batch.deadline is not None]
@@ -416,7 +422,7 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cle
         assert line.starts is not None  # noqa: S101
         moments.append(line.starts.not_before)
     elif can_start:
-        moments += _linger_locked(line)
+        moments += _linger_locked(line, now)
     if queue.count or line.running:
         post.held = line
         if line.drop_at is not None and queue.count:
@@ -435,7 +441,7 @@ def _rest_locked(line: Line, post: Post, plan: _Plan, *, can_start: bool, is_cle
     plan.sleep_until = None if until == math.inf else until
 
 
-def _linger_locked(line: Line) -> list[float]:
+def _linger_locked(line: Line, now: float) -> list[float]:
     """Have whatever makes a batch due ring the flusher; return when time alone may do so."""
     queue, regroup = line.queue, line.regroup
     is_paused = line.is_paused and line.state is State.OPEN
@@ -446,8 +452,9 @@ def _linger_locked(line: Line) -> list[float]:
     dues = (queue.due_at(is_paused=is_paused), queue.held.due_at(is_paused=is_paused))
     moments = [due for due in dues if due is not None]
     if regroup is not None and not is_paused:
+        regroup.forget_overdue(now)
         line.listen_locked()
-        if regroup.expected and queue.is_eager:
+        if regroup.expected and queue.count:  # whoever blocks from now on may wait for others no longer than that
             moments.append(regroup.until)
     return moments
 

@@ -16,6 +16,7 @@ from itertools import compress, islice, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from batcher._future import ItemFuture, is_pending
+from batcher._kinds import kinds_of
 from batcher._lanes import Lanes
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def are_bare(entries: list[Any]) -> bool:
     """Say whether none of the entries is more than a bare item; all in C, for batches of thousands."""
     if entries and type(entries[0]) is ItemFuture:
         return False
-    kinds = set(map(type, entries))
-    return ItemFuture not in kinds and Ticket not in kinds
+    return not any(kind is ItemFuture or kind is Ticket for kind in kinds_of(entries))
 
 
 def is_live(entry: object) -> bool:

@@ -1,9 +1,9 @@
 """Let items in: the slow way of an add, which keeps every rule.
 
 The fast way, in `Batcher.add`, is open while the gate is: nothing to date, nobody waiting, plenty of
-room. Every other add comes through here: under the lock it looks whether the batcher is open and has
-room, and if not follows the overflow policy. Either way an item has entered exactly when it was appended
-to the inbox.
+room. Where an item has to be dated and there is room for it, `Line.enter_dated` lets it in. Every other add
+comes through here: under the lock it looks whether the batcher is open and has room, and if not follows
+the overflow policy. Each way an item has entered exactly when it was appended to the inbox.
 
 Producers that wait for room are served in order, by whoever makes room: the flusher moves a waiter's
 item in and only then rings it, so that no later add can overtake.

@@ -7,7 +7,7 @@ one lock, in short steps. What is decided here is carried out elsewhere, after t
 Three parties come without the lock, or on top of somebody who has it:
 
 - `add` on its fast way only looks at `gate`, appends to the inbox, and looks at `ring_at`. `gate` is how
-  long the inbox may get before an add must come the slow way (0: always); `ring_at` is how long it must
+  long the inbox may get before an add must come under the lock (0: always); `ring_at` is how long it must
   get to ring the flusher. The flusher, going to sleep, first lowers `ring_at` and then looks at the
   inbox once more, so that either it sees the item or the add sees the lower mark.
 - A signal handler or a destructor may interrupt a thread that holds the lock and call in from there.
@@ -143,12 +143,16 @@ class Line:
         self.starts = self._make_starts()
         # With a delay of 0 nobody is waited for in any case.
         self.regroup = Regroup() if options.adaptive and options.max_delay != 0 else None
+        # Whether an add may be quick: there are no keys and weights, and the room isn't small.
+        self.is_quick = not options.is_tracked and options.max_pending >= _SMALL
+        # The last of the room is given out under the lock, one by one: between the look at the gate and
+        # the append other threads may append too, but never that many.
+        self._spare = min(_SMALL, options.max_pending // 4)
         self.is_plain = self._judge_plain()
         self.gives_up = options.retry is None and not options.split_failed  # what failed isn't tried again
         self.listens = False  # the flusher sleeps, and is to be rung when enough callers are blocked
         self.blocked_target = 0  # how many are enough, whoever else is expected
         self.gate = 0
-        self.quiet_end = 0  # how long the inbox may get before the rules must be looked at
         self.ring_at = NEVER
         self.is_lingering = False  # the flusher sleeps until a batch is due or full
         self.was_full = False  # an item found no room since the last batch was cut
@@ -183,12 +187,11 @@ class Line:
         """Say whether one call at a time on the flusher itself is all there is, and a turn may be short."""
         options = self.options
         return (
-            not options.is_tracked
+            self.is_quick
             and options.max_concurrent == 1
             and options.executor is None
             and options.handler_timeout is None
             and self.starts is None
-            and options.max_pending >= _SMALL
         )
 
     def _make_starts(self) -> Starts | None:
@@ -268,15 +271,19 @@ class Line:
             return None
         caller = self._this_caller()
         now = self.clock.monotonic()
-        with self.lock:
-            regroup.come_back(caller, now)
-            is_due = False
-            if future._state is PENDING:
-                self.queue.block(future)
-                is_due = self.listens and (not regroup.expected or self.queue.blocked >= self.blocked_target)
-                self.listens = self.listens and not is_due
-        if is_due:
+        try:
+            with self.lock:
+                regroup.come_back(caller, now)
+                is_due = False
+                if future._state is PENDING:
+                    self.queue.block(future)
+                    is_due = self.listens and (not regroup.expected or self.queue.blocked >= self.blocked_target)
+                    self.listens = self.listens and not is_due
+            if is_due:
+                self.wake()
+        except BaseException:  # Ctrl-C, perhaps when others had stopped to be listened to
             self.wake()
+            raise
         return caller
 
     def end_wait(self, future: ItemFuture[Any]) -> None:
@@ -348,7 +355,7 @@ class Line:
         else:
             self._enter_flights_locked(self.flights, entries, now)
         if self.queue.is_ranked:
-            self.gate = self.quiet_end = 0  # for good: each must be dated
+            self.gate = 0  # for good: each must be dated
 
     def _enter_flights_locked(self, flights: Flights, tickets: Sequence[Ticket], now: float) -> None:
         """Have each item join the one of its key that is under way, or enter."""
@@ -415,21 +422,16 @@ class Line:
         options, queue = self.options, self.queue
         if self.is_lingering:
             self.ring_at = queue.missing_to_full  # in terms of the inbox, which may just have been emptied
-        if self.state is not State.OPEN or self.waiters or inline_mode.depth:
-            self.gate = self.quiet_end = 0
+        is_shut = self.state is not State.OPEN or self.waiters or inline_mode.depth
+        if is_shut or not self.is_quick or queue.is_ranked:
+            self.gate = 0  # each must be looked at
             return
-        if options.max_pending < _SMALL or options.is_tracked or queue.is_ranked:
-            self.gate = self.quiet_end = 0  # each must be looked at
-            return
-        # The last of the room is given out under the lock, one by one: between the look at the gate and
-        # the append other threads may append too, but never that many.
-        last = min(_SMALL, options.max_pending // 4)
-        self.quiet_end = options.max_pending - last - queue.count + len(self.inbox)
-        self.gate = min(queue.undated_room, self.quiet_end)
+        room = options.max_pending - queue.count
+        self.gate = min(queue.undated_room, len(self.inbox) + room - self._spare)
 
     def enter_dated(self, entry: object) -> bool:
         """Let an entry in that only needs a date, or a look at the last of the room; say whether that was all."""
-        if not self.quiet_end or self.is_nested:
+        if not self.is_quick or self.is_nested:
             return False
         inbox, queue = self.inbox, self.queue
         try:
@@ -440,8 +442,8 @@ class Line:
                     return False
                 queue.date_next(self.clock.monotonic(), 1)
                 inbox.append(entry)
-                self.gate = min(queue.undated_room, self.quiet_end)
-                rings = len(inbox) >= self.ring_at or self.was_full or room == 1
+                self.gate = min(queue.undated_room, len(inbox) + room - 1 - self._spare)
+                rings = len(inbox) >= self.ring_at or self.was_full or room == 1  # a full queue waits for nothing
                 if rings:
                     self.listens = False  # rung once is enough: it will see whoever is blocked by then
             if rings:
@@ -451,6 +453,15 @@ class Line:
             raise
         return True
 
+    def is_calm_locked(self, post: Post) -> bool:
+        """Say whether the flusher of a plain batcher has nothing to see to but what waits: short turns are for that."""
+        queue = self.queue
+        if self.running or self.deadlines or self.waiters or self.untold or queue.ended or queue.held.size:
+            return False
+        if self.post is not post or self.state is not _OPEN or self.is_paused or self.drop_at is not None:
+            return False
+        return queue.ranked_since is None and not inline_mode.depth
+
     def rest_locked(self, post: Post) -> tuple[bool, object]:
         """Lay the flusher to rest, where a plain batcher has nothing left; return whether, and what to let go of.
 
@@ -458,14 +469,10 @@ class Line:
         keeps the interpreter from those that it woke.
         """
         queue = self.queue
-        if self.inbox or not self.is_plain or queue.only.entries or queue.held.size or queue.ranked_since is not None:
-            return False, None
-        is_busy = queue.ended or self.running or self.deadlines or self.waiters or self.untold or len(queue.tallies) > 1
-        is_usual = self.post is post and self.state is _OPEN and self.drop_at is None
-        if is_busy or not is_usual or self.is_paused or inline_mode.depth:
+        is_empty = not (self.inbox or queue.only.entries)
+        if not (is_empty and self.is_plain and self.is_calm_locked(post)) or len(queue.tallies) > 1:
             return False, None
         queue.only.marks.clear()
-        post.is_in_handler = False
         post.held = None
         unpinned, self.pinned = self.pinned, None
         self.is_lingering = False

@@ -13,6 +13,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from batcher._failure import Failure
+from batcher._kinds import kinds_of
 from batcher.errors import MissingResultError, ResultShapeError
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ def match(items: Sequence[Any], returned: object, keys: Sequence[Any] | None = N
     """
     if returned is None:
         return [None] * len(items)
-    if type(returned) is list:  # what nearly every handler returns
-        results = returned.copy()  # first: what is measured is what is used, whoever else changes the list
-        if len(results) == len(items):
-            return _judge(results)
     try:
+        if type(returned) is list:  # what nearly every handler returns
+            results = returned.copy()  # first: what is measured is what is used, whoever else changes the list
+            if len(results) == len(items):
+                return _judge(results)
         if isinstance(returned, Mapping):
             return [_look_up(returned, key) for key in (items if keys is None else keys)]
         return _judge(_as_sequence(returned, len(items)))
@@ -76,17 +77,22 @@ def _shape_error(count: int, received: str) -> ResultShapeError:
 
 def _judge(outcomes: list[Any]) -> list[Any]:
     """Turn the exception instances among the results into failures of their items alone."""
-    for kind in set(map(type, outcomes)):
+    for kind in kinds_of(outcomes):
         if issubclass(kind, Exception):
             break
     else:
         return outcomes
-    failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
+    failed = [i for i, outcome in enumerate(outcomes) if _is_error(outcome)]
     # The same object for several items must become an object for each.
     times = Counter(id(outcomes[i]) for i in failed)
     for i in failed:
         outcomes[i] = Failure(outcomes[i], shared=times[id(outcomes[i])] > 1)
     return outcomes
+
+
+def _is_error(outcome: object) -> bool:
+    """Say whether a result is an exception; `isinstance` would ask a proxy for its `__class__`, which may raise."""
+    return issubclass(type(outcome), Exception)
 
 
 def _look_up(returned: Mapping[Any, Any], item: object) -> Any:  # noqa: ANN401 - a result, or a Failure
@@ -98,4 +104,4 @@ def _look_up(returned: Mapping[Any, Any], item: object) -> Any:  # noqa: ANN401 
         return Failure(missing, shared=False)
     except BaseException as error:  # noqa: BLE001 - the item's hash and equality are the user's
         return Failure(error, shared=False)
-    return Failure(found, shared=True) if isinstance(found, Exception) else found
+    return Failure(found, shared=True) if _is_error(found) else found

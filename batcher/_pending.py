@@ -541,6 +541,11 @@ class PendingQueue:
 
     # What only the thread that runs batches calls
 
+    def forget_complete(self) -> None:
+        """Let the tallies go of flushes that are complete, and that nobody waits for any more."""
+        if len(self.tallies) > 1:
+            self.tallies = [tally for tally in self.tallies if not tally.sealed or tally.left or tally.bells]
+
     def arrange(self, now: float) -> None:
         """Collect what came in, and see which groups may leave when."""
         self.account_for_ended()

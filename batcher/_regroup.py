@@ -56,16 +56,14 @@ class Regroup:
         self.until = -math.inf  # from then on nobody is waited for
         self._era = _NEVER + 1
         self._released_at = -math.inf
-        self._handler_seconds: float | None = None
+        self._handler_seconds = 0.0  # of late; 0 before the first call
 
     def release(self, callers: Iterable[Caller], now: float, seconds: float) -> None:
         """Note that a handler call of so many `seconds` has ended, and whom it released."""
+        if seconds > 0:  # else there was no call: the batch was refused
+            before = self._handler_seconds
+            self._handler_seconds = before + _MEMORY * (seconds - before) if before else seconds
         average = self._handler_seconds
-        if average is None:
-            average = seconds
-        elif seconds > 0:  # else there was no call: the batch was refused
-            average += _MEMORY * (seconds - average)
-        self._handler_seconds = average
         longest = 0.0
         self._released_at = now
         for caller in callers:

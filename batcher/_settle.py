@@ -17,6 +17,7 @@ from batcher._failure import Failure
 from batcher._flights import extra_of
 from batcher._future import ItemFuture, caller_of, is_watched, settle_locked
 from batcher._group import are_bare
+from batcher._kinds import has_kind
 from batcher._outcomes import fail_all
 from batcher._status import BatchRecord
 from batcher._tell import call_hook, tell_futures
@@ -189,7 +190,7 @@ def _settle_locked(line: Line, batch: Batch, outcomes: list[Any], story: _Story,
     entries, items, skipped = batch.entries, batch.items, 0
     if line.flights is not None:
         entries, items, outcomes = line.flights.expand(batch, outcomes)
-    is_silent = are_bare(entries) and Failure not in set(map(type, outcomes))
+    is_silent = are_bare(entries) and not has_kind(outcomes, Failure)
     for entry, item, outcome in () if is_silent else zip(entries, items, outcomes, strict=True):
         is_failure = type(outcome) is Failure
         if type(entry) is ItemFuture:

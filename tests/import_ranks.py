@@ -10,7 +10,7 @@ PACKAGE = "batcher"
 # A room may import rooms of lower rank, and neighbours of its own rank as long as no circle comes of it.
 ROOMS_BY_RANK: tuple[tuple[str, ...], ...] = (
     ("errors", "_clock", "_options", "_process", "_reentry", "_circuit", "_heirs"),
-    ("_failure", "_status", "_report", "_retry", "_pace", "_places", "_edges"),
+    ("_failure", "_kinds", "_status", "_report", "_retry", "_pace", "_places", "_edges"),
     ("_result", "_control", "_checkpoint", "_preparation"),
     ("_future", "_turn", "_errand", "_throttle", "_breaker", "_metrics", "_job"),
     ("_settings", "_starts", "_progress"),

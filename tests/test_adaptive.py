@@ -313,3 +313,23 @@ def test_without_adaptive_batches_keep_their_size(make: Maker, clock: FakeClock)
 
     assert {len(batch) for batch in handler.batches} == {4}
     assert batcher.status().batch_size_limit == 4
+
+
+@pytest.mark.parametrize("max_delay", [60.0, None])
+def test_who_blocks_later_waits_for_others_no_longer_than_they_take(
+    make: Maker, clock: FakeClock, max_delay: float | None
+) -> None:
+    """A caller that blocks a moment after its add, while others are expected back, waits until those are overdue."""
+    batcher = make(echo, max_delay=max_delay)
+    regroup = batcher._line.regroup
+    assert regroup is not None
+    regroup.expected, regroup.until = 2, 5.0  # as after a batch that has released a crowd
+
+    future = batcher.add(1)
+    clock.wait_for_sleepers(1)
+    caller = elsewhere(future.result)
+    while not batcher._line.queue.blocked:
+        threading.Event().wait(0.001)
+    clock.advance(5.0)
+
+    assert caller.result(PATIENCE) == 1

@@ -1,6 +1,7 @@
 """What a batcher says about itself."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -165,3 +166,13 @@ def test_repr_shows_state_and_counts(make: Maker) -> None:
     assert repr(batcher) == "<Batcher 'users' open pending=2 processing=0>"
     batcher.close()
     assert repr(batcher) == "<Batcher 'users' closed pending=0 processing=0>"
+
+
+def test_nobody_elses_clock_is_asked(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that replaces `time.time` by a script for its own code leaves a batcher alone."""
+    handler = RecordingHandler(list)
+    batcher = make(handler, max_delay=0)
+    monkeypatch.setattr(time, "time", iter(()).__next__)
+
+    assert [batcher.add(item).result(PATIENCE) for item in range(3)] == [0, 1, 2]
+    assert batcher.status().state == "open"

@@ -265,3 +265,26 @@ def test_call_that_ends_as_it_is_given_up(make: Maker, clock: FakeClock) -> None
     assert future.result(PATIENCE) == 0
     assert batcher.close().complete
     assert batcher.status().stuck_handlers == 0
+
+
+def test_deadline_doesnt_wait_for_a_hook(make: Maker, clock: FakeClock) -> None:
+    """While a hook of the last batch takes its time another thread sees to the deadlines."""
+    begun, going = threading.Event(), threading.Event()
+
+    def on_batch(_: object) -> None:
+        begun.set()
+        assert going.wait(PATIENCE)
+
+    batcher = make(echo, max_delay=None, on_batch=on_batch)
+    assert batcher.add(0).result(PATIENCE) == 0
+    assert begun.wait(PATIENCE)
+    first = flusher_of(batcher)
+    future = batcher.add(1, timeout=2.0)
+    clock.wait_for_sleepers(1)
+    clock.advance(2.0)
+
+    assert isinstance(future.exception(PATIENCE), ItemTimeoutError)
+    going.set()
+    first.join(PATIENCE)
+    assert not first.is_alive()
+    assert batcher.add(2).result(PATIENCE) == 2

@@ -1,7 +1,9 @@
 """Items without room, under the policies that don't wait: refused, or somebody is dropped."""
 
 import functools
+import itertools
 import operator
+import threading
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from batcher import ItemDroppedError, QueueFullError
 from batcher.testing import RecordingHandler
 from tests import stage
-from tests.stage import Maker, endings
+from tests.stage import PATIENCE, Maker, endings, put_all
 
 make = stage.make
 
@@ -191,3 +193,27 @@ def test_drop_callback_sees_counters(make: Maker) -> None:
     batcher.add(1)
 
     assert seen == [1]
+
+
+@pytest.mark.parametrize("size", [1, 100, 299, 300, 1000])
+@pytest.mark.parametrize("taken", [0, 1, 500, 900])
+def test_bound_holds_whatever_left_before(make: Maker, size: int, taken: int) -> None:
+    """Exactly `max_pending` items find room beside what is in the handler, with batches of any size in between."""
+    begun, going = threading.Semaphore(0), threading.Semaphore(0)
+
+    def handle(_: list[Any]) -> None:
+        begun.release()
+        assert going.acquire(timeout=PATIENCE)
+
+    batcher = make(handle, max_batch_size=size, max_pending=1000, max_delay=0, adaptive=False, overflow="raise")
+    batcher.put("first")
+    assert begun.acquire(timeout=PATIENCE)
+    put_all(batcher, range(taken))
+    if taken:
+        going.release()
+        assert begun.acquire(timeout=PATIENCE)
+    with pytest.raises(QueueFullError):
+        put_all(batcher, itertools.count())
+
+    assert batcher.status().pending == 1000
+    going.release(2000)

@@ -12,7 +12,7 @@ import pytest
 from batcher import Batcher, BatcherClosedError, _drop, _future, _lifecycle, _tell, drain_on_sigterm
 from batcher._line import Post
 from batcher.testing import RecordingHandler
-from tests.stage import elsewhere
+from tests.stage import ScriptedLock, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,3 +144,24 @@ def test_sigterm_handler_of_another_language_is_not_replaced(monkeypatch: pytest
     monkeypatch.setattr(signal, "getsignal", lambda _: None)
     with pytest.raises(RuntimeError, match="wasn't installed from Python"):
         drain_on_sigterm()
+
+
+def press_ctrl_c() -> None:
+    """Do what Python's own handler of SIGINT does."""
+    raise KeyboardInterrupt
+
+
+def test_wait_that_is_interrupted_leaves_nobody_unheard() -> None:
+    """Ctrl-C as one caller begins to wait, and no delay: the next caller is heard."""
+    with Batcher(RecordingHandler(list), max_delay=None) as batcher:
+        assert batcher.add(0).result(PATIENCE) == 0
+        first, second = batcher.add(1), batcher.add(2)
+        while not batcher._line.listens:
+            threading.Event().wait(0.001)
+        ScriptedLock(
+            batcher, lambda: ScriptedLock(batcher, press_ctrl_c)
+        )  # the second time, as `begin_wait` releases it
+        with pytest.raises(KeyboardInterrupt):
+            first.result(PATIENCE)
+
+        assert elsewhere(second.result).result(PATIENCE) == 2

@@ -298,3 +298,38 @@ def test_batch_that_failed_as_a_whole() -> None:
     assert alone.error is first.error is error
     assert first is second
     assert (alone.shared, first.shared) == (False, True)
+
+
+class Proxy:
+    """What stands for an object that isn't there: even its class can't be told."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Raise, as a proxy does outside of its context."""
+        raise RuntimeError("outside of the context")
+
+
+class Unhashable(type):
+    """A class of classes with an equality of its own, and so without a hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        """Be equal to nothing."""
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Odd(metaclass=Unhashable):
+    """An instance of a class that no set can hold."""
+
+
+@pytest.mark.parametrize("kind", [Proxy, Odd])
+def test_results_may_be_of_any_class(kind: type) -> None:
+    """Whatever the classes of the results do, results come back as they are, and errors among them are errors."""
+    result, error = kind(), ValueError()
+    first, second = match([1, 2], [result, error])
+
+    assert first is result
+    assert type(second) is Failure
+    assert second.error is error
+    assert match([1], {1: result})[0] is result

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from batcher import Batcher, _flusher
 from batcher._pending import PendingQueue
 from tests import stage
+from tests.stage import PATIENCE
 
 if TYPE_CHECKING:
     import pytest
@@ -76,3 +78,37 @@ def test_add_while_the_flusher_lies_down_is_seen(make: Maker, monkeypatch: pytes
     _flusher._turn(line, post)
     assert batcher.status().succeeded == 1
     line.post = None
+
+
+def test_priority_that_comes_while_the_queue_is_collected(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first priority from a destructor on the flusher makes the queue another one; who is blocked is served still."""
+    batcher = make(list, max_delay=None)
+    assert batcher.add(0).result(PATIENCE) == 0
+    queue = batcher._line.queue
+    collect, priorities = queue.collect_plain, [1]
+
+    def collect_later(now: float) -> Any:
+        if queue.blocked and priorities:
+            batcher.put("urgent", priority=priorities.pop())
+        return collect(now)
+
+    monkeypatch.setattr(queue, "collect_plain", collect_later)
+
+    assert batcher.add(1).result(PATIENCE) == 1
+    assert not priorities
+
+
+def test_turns_are_short_again_after_a_flush(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flush that is complete is forgotten: what comes after it costs what it did before."""
+    batcher = make(list, max_delay=60.0)
+    batcher.put(0)
+    assert batcher.flush(PATIENCE).complete
+    batcher.add(1).result(PATIENCE)
+    assert batcher.add(2).result(PATIENCE) == 2
+    long_turns = itertools.count()
+    plan = _flusher._plan_locked
+    monkeypatch.setattr(_flusher, "_plan_locked", lambda *args: (next(long_turns), plan(*args))[1])
+    for item in range(20):
+        batcher.add(item).result(PATIENCE)
+
+    assert next(long_turns) < 20  # a few, where the flusher looks before the caller blocks
