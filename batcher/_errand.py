@@ -100,7 +100,11 @@ class Errands:
             return inf
         if errand.error is not None:
             self._errand = None
-            raise errand.error
+            error, errand.error = errand.error, None  # whose traceback refers to the errand
+            try:
+                raise error
+            finally:
+                del error
         return None
 
     def _send(self, own: Place, bell: Rings, place: Place) -> float | None:

@@ -485,11 +485,13 @@ class Listener:
 def test_listeners_hear_how_a_probe_ended(clock: FakeClock, report: str) -> None:
     """Who waits for a probe's place hears of every end of one, and of no other call; nobody is kept alive for that."""
     breaker = CircuitBreaker(failure_threshold=1, reset_timeout=1.0)
-    listener, gone = Listener(), Listener()
+    listener, gone, early = Listener(), Listener(), Listener()
     died = weakref.ref(gone)
+    breaker.listen(early)
+    del early
     breaker.listen(gone)
-    del gone
     breaker.listen(listener)
+    del gone
     fail_times(breaker, 1)
     assert listener.rings == 0
     clock.advance(1.0)

@@ -165,3 +165,18 @@ def test_wait_that_is_interrupted_leaves_nobody_unheard() -> None:
             first.result(PATIENCE)
 
         assert elsewhere(second.result).result(PATIENCE) == 2
+
+
+def test_add_that_is_interrupted_is_sent() -> None:
+    """Ctrl-C between the append and the ring: what came in leaves, and waits for no other call."""
+    handler: RecordingHandler = RecordingHandler(list)
+    with Batcher(handler, max_delay=0.0) as batcher:
+        assert batcher.add(0).result(PATIENCE) == 0
+        while batcher._line.ring_at != 1:
+            threading.Event().wait(0.001)
+        ScriptedLock(batcher, press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            batcher.add(1)
+
+        handler.wait_for_batches(2)
+        assert handler.batches == [[0], [1]]

@@ -63,6 +63,7 @@ class World:
         self.url = url
         self.client = client
         self.clock = clock
+        self.throttles: list[RedisThrottle] = []
         self.move_server(1_000_000.25)
 
     def move_server(self, seconds: float) -> None:
@@ -78,7 +79,14 @@ class World:
 
     def make(self, **options: Any) -> RedisThrottle:
         """Make a throttle."""
-        return RedisThrottle(self.url, **{"name": "calls", "margin": MARGIN, **options})
+        throttle = RedisThrottle(self.url, **{"name": "calls", "margin": MARGIN, **options})
+        self.throttles.append(throttle)
+        return throttle
+
+    def hang_up(self) -> None:
+        """Close all connections: a batcher that had a throttle keeps it until the collector comes."""
+        for throttle in self.throttles:
+            throttle._ask_start.registered_client.close()
 
 
 @pytest.fixture
@@ -91,7 +99,9 @@ def world(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.setattr(batcher.contrib.redis, name, moved)
     with redis.Redis.from_url(server) as client, FakeClock() as clock:
         client.flushall()
-        yield World(server, client, clock)
+        world = World(server, client, clock)
+        yield world
+        world.hang_up()
 
 
 def worst_window(starts: list[float], seconds: float) -> int:
