@@ -103,9 +103,11 @@ WORKLOADS: dict[str, Workload] = {
     "W3-64-0": _closed_loop(64, 0),
     "W3-8-0": _closed_loop(8, 0),
     "W3-64-5-slow": _closed_loop(64, 5, 50, peers=(c.BATCHED,)),
-    "W4": Workload("lone caller, delay 0: added latency", "us", (*WITH_FUTURES, c.UBATCH), _lone, is_rate=False),
+    "W4": Workload(
+        "lone caller on one processor, delay 0: added latency", "us", (*WITH_FUTURES, c.UBATCH), _lone, is_rate=False
+    ),
     "W4-slow": Workload(
-        "lone caller, delay 50 ms: added latency",
+        "lone caller on one processor, delay 50 ms: added latency",
         "us",
         (c.OURS, c.OURS_WINDOW, c.QUEUE_GREEDY),
         _lone_slow,
