@@ -47,7 +47,7 @@ class Turn:
         clock: Clock,
     ) -> None:
         """Be a place of nobody's thread, where moments are those of `clock`."""
-        self.clock = clock
+        self.clock: Clock = clock
         self._place = _new_place(books)
         self._caller = _Caller(ring)
         self._ask = ask
